@@ -1,0 +1,110 @@
+/**
+ * Every number of the program, with its unit and its reason. Those under "configurable" are defaults
+ * of keys in noded.conf(5); the others are fixed.
+ */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+const minuteMs = 60_000;
+
+/** Defaults of the keys of `[limits]` in noded.conf(5). */
+export const defaults = {
+  /** Calls that are starting, running or stopping: past that, too_many_calls. */
+  maxCalls: 5_000,
+  /** Slots for urgent functions, on top of maxCalls: a full node must still power-cycle. */
+  maxUrgentCalls: 16,
+  /** Open waits of all calls: past that, too_many_waiters. Each costs a few KiB with its socket. */
+  maxWaiters: 20_000,
+  /** Open connections; past that the kernel's queue and then a closed socket. */
+  maxConnections: 12_000,
+  /** Bytes of one request body: past that, request_too_large. */
+  maxRequestBytes: 16 * MiB,
+  /** Bytes of stdout and of stderr, and of every other file that a function writes (RLIMIT_FSIZE). */
+  maxOutputBytes: 64 * MiB,
+  /** The longest wait of one request; a longer timeout is clamped to it. */
+  maxWaitMs: 300_000,
+  /** From SIGTERM to SIGKILL of an abort or a deadline, where neither the master nor the manifest says. */
+  killAfterMs: 10_000,
+  /** How long a result is kept after its end. */
+  keepResultMs: 60 * minuteMs,
+  /** Ended calls kept: past that the oldest delivered one goes, then the oldest. */
+  maxResults: 100_000,
+  /** Bytes of the files of ended calls: past that as with maxResults. */
+  maxSpoolBytes: GiB,
+  /** Free bytes to leave on the spool's filesystem: below, new starts are refused with spool_full. */
+  minFreeBytes: 64 * MiB,
+} as const;
+
+/** Fixed limits. */
+export const limits = {
+  /** Nesting of a request, and of a function's output; as deep as any real document, shallow for a scanner's stack. */
+  maxDepth: 128,
+  /** Calls that one WaitForFunctions may name. */
+  maxWaitForCalls: 10_000,
+  /** Call IDs and request IDs on the wire, in characters; a call ID is under 80. */
+  maxCallIdChars: 128,
+  /** The free text `reason` of a start, in characters: it goes into a journal line of under 4096 bytes. */
+  maxReasonChars: 512,
+  /** The tail of stderr that comes along with an answer. */
+  maxStderrTailBytes: 64 * KiB,
+  /** A result up to this size is sent from memory, a larger one is streamed from its file. */
+  maxInlineResultBytes: MiB,
+  /** One journal line with its newline, so that an append is whole (DESIGN.md section 5). */
+  maxJournalLineBytes: 4_095,
+  /** A journal is a few lines; a longer file is not one of ours. */
+  maxJournalBytes: 64 * KiB,
+  /** How long a result stays after its first delivery at least, whatever keepResult says. */
+  keepDeliveredMs: 5 * minuteMs,
+  /** How long a tombstone tells `call_expired` from `unknown_call`. */
+  keepTombstoneMs: 24 * 60 * minuteMs,
+  /** Tombstones in memory, about 300 bytes each; the oldest goes first. */
+  maxTombstones: 100_000,
+  /** Waiters settled, or expired calls removed, in one turn of the loop. */
+  sliceSize: 64,
+  /** Bytes of a function's output that are checked in one turn of the loop (about 2 ms). */
+  scanSliceBytes: 256 * KiB,
+  /** setTimeout fires at once beyond 2^31 - 1 ms; timers are re-armed at this many. */
+  maxTimerMs: 2 ** 31 - 1,
+  /** The longest duration that a request may name: a hundred years, far from any overflow. */
+  maxDurationMs: 100 * 366 * 24 * 60 * minuteMs,
+  /** Default and maximum of one page of GET /calls. */
+  defaultPageSize: 100,
+  maxPageSize: 1_000,
+  /** The log lines waiting for a slow reader; more are dropped and counted. */
+  maxLogQueueBytes: MiB,
+  /** A manifest, noded.conf or a certificate file: far below, unless it is the wrong file. */
+  maxConfigBytes: MiB,
+  /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */
+  startWaitMs: 5_000,
+  /** SIGKILL was sent so long ago and the process is still there (uninterruptible sleep): the log says so, again and again. */
+  unkillableMs: 15_000,
+  /** How often stderr is looked at for waits with wake_on_stderr. */
+  stderrPollMs: 100,
+  /** How often the log names those who are still awaited while noded stops. */
+  stopReportMs: 10_000,
+  /** A watch on the end of a killed tree: rounds of looking through /proc before it is called unkillable. */
+  sweepRounds: 50,
+  sweepPauseMs: 100,
+  /** Output kept in memory of an urgent function that had no spool. */
+  maxUnspooledBytes: 64 * KiB,
+  /** Retries of a start that failed with ETXTBSY because a package upgrade is writing the program. */
+  textBusyRetries: 3,
+  textBusyPauseMs: 50,
+
+  /** TLS handshake (Node's default is 120 s) and handshakes under way: what strangers may cost. */
+  handshakeTimeoutMs: 5_000,
+  maxHandshakes: 256,
+  /** The header, the whole request, and how often Node looks. */
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  connectionsCheckMs: 1_000,
+  /** An idle keep-alive connection; longer than any load balancer's. */
+  keepAliveMs: 75_000,
+  /** TCP keepalive: a vanished peer is noticed within about 40 s. */
+  tcpKeepAliveMs: 30_000,
+  /** A reader of a large result that takes nothing for so long is cut off. */
+  stalledReaderMs: 60_000,
+  maxHeaderBytes: 8 * KiB,
+  maxHeaders: 64,
+} as const;

@@ -1,0 +1,69 @@
+/** What became of a call: the closed list of DESIGN.md section 4, shared by core, wire and client. */
+
+export const outcomes = [
+  'ok',
+  'failed',
+  'invalid_output',
+  'output_too_large',
+  'signaled',
+  'start_failed',
+  'aborted',
+  'deadline',
+  'shutdown',
+  'lost',
+] as const;
+
+export type Outcome = (typeof outcomes)[number];
+
+/** Why noded stopped a call; each is also the outcome that the stop leads to. */
+export type StopCause = Extract<Outcome, 'aborted' | 'deadline' | 'shutdown'>;
+
+export function isOutcome(value: unknown): value is Outcome {
+  return (outcomes as readonly unknown[]).includes(value);
+}
+
+/** What stdout turned out to be once the function process had ended. */
+export type OutputKind = 'json' | 'empty' | 'invalid' | 'too_large';
+
+/** How a function process ended, as its spawner reports it. */
+export type Ending =
+  | {
+      readonly kind: 'exited';
+      /** Null when a signal ended it. Never guessed. */
+      readonly exitCode: number | null;
+      readonly signal: string | null;
+      readonly output: OutputKind;
+      /** For `invalid`: what is wrong with it. */
+      readonly outputReason?: string;
+      readonly stdoutBytes: number;
+      readonly stderrBytes: number;
+      /** Wall clock, ms since the epoch: for display only. */
+      readonly endedAtMs: number;
+    }
+  | {readonly kind: 'not_started'; readonly errno: string; readonly stage: string; readonly endedAtMs: number}
+  | {readonly kind: 'lost'; readonly reason: string; readonly endedAtMs: number};
+
+/**
+ * The outcome of an ending. Facts beat intentions: a function that answers SIGTERM with exit 0 and a
+ * whole JSON value is `ok`. An empty stdout is no such proof, so a stopped call needs a value.
+ */
+export function outcomeOf(ending: Ending, cause: StopCause | null): Outcome {
+  if (ending.kind === 'lost') return 'lost';
+  if (ending.kind === 'not_started') return cause ?? 'start_failed';
+  if (ending.exitCode === 0 && (ending.output === 'json' || (ending.output === 'empty' && cause === null))) return 'ok';
+  if (cause !== null) return cause;
+  if (ending.output === 'too_large') return 'output_too_large';
+  if (ending.signal !== null) return 'signaled';
+  if (ending.exitCode !== 0) return 'failed';
+  return 'invalid_output';
+}
+
+/** Whether stdout is the result: the value of an `ok` call, or what a failed one wrote if it is JSON. */
+export function hasResult(outcome: Outcome, ending: Ending): boolean {
+  return (outcome === 'ok' || outcome === 'failed') && ending.kind === 'exited' && ending.output === 'json';
+}
+
+/** The states in which a call can be seen from outside (DESIGN.md section 3). */
+export const visibleStates = ['starting', 'running', 'stopping', 'ended'] as const;
+
+export type VisibleState = (typeof visibleStates)[number];

@@ -1,0 +1,90 @@
+/** The calls that this node knows, by call ID and by request ID, in order of acceptance; and the tombstones of those it knew. */
+import {NodedError} from '../base/errors';
+import {isSameCall, parseCallId} from './call-id';
+import type {CallIdParts} from './call-id';
+import type {Call, State} from './call';
+import {Tombstones, requestKey} from './tombstones';
+import type {Tombstone} from './tombstones';
+
+export interface CallFilter {
+  readonly state: State | null;
+  readonly fnName: string | null;
+  readonly role: string | null;
+  /** Whether the caller may see calls of this function. */
+  readonly visible: (fnName: string) => boolean;
+}
+
+export class CallIndex {
+  private readonly byKey = new Map<string, Call>();
+  private readonly byRequest = new Map<string, Call>();
+  private readonly tombstones = new Tombstones();
+
+  get tombstoneCount(): number {
+    return this.tombstones.size;
+  }
+
+  add(call: Call): void {
+    const {key, role, requestId} = call.accepted;
+    this.byKey.set(key, call);
+    if (requestId !== null) this.byRequest.set(requestKey(role, requestId), call);
+  }
+
+  /** The call is gone; its tombstone takes its place. */
+  replace(call: Call, tombstone: Tombstone): void {
+    const {key, role, requestId} = call.accepted;
+    this.byKey.delete(key);
+    if (requestId !== null) this.byRequest.delete(requestKey(role, requestId));
+    this.tombstones.add(tombstone);
+  }
+
+  addTombstone(tombstone: Tombstone): void {
+    this.tombstones.add(tombstone);
+  }
+
+  /** The call of an ID. Throws unknown_call, or call_expired or call_lost with the outcome for one that is gone. */
+  find(callId: string): Call {
+    const parts = parseCallId(callId);
+    if (parts === null) throw new NodedError('unknown_call', {callId});
+    const call = this.byKey.get(parts.key);
+    if (call !== undefined && isSameCall(parts, partsOf(call))) return call;
+    const tombstone = this.tombstones.get(parts.key);
+    if (tombstone !== undefined && isSameCall(parts, parseCallId(tombstone.callId)!)) throw gone(tombstone);
+    throw new NodedError('unknown_call', {callId});
+  }
+
+  /** The call of a request ID of this role, or null. Throws call_expired or call_lost for one that is gone. */
+  findByRequest(role: string, requestId: string): Call | null {
+    const call = this.byRequest.get(requestKey(role, requestId));
+    if (call !== undefined) return call;
+    const tombstone = this.tombstones.getByRequest(role, requestId);
+    if (tombstone !== undefined) throw gone(tombstone);
+    return null;
+  }
+
+  /** Calls in order of acceptance, those after `afterSequence`, at most `limit`. */
+  list(filter: CallFilter, afterSequence: number, limit: number): Call[] {
+    const found: Call[] = [];
+    for (const call of this.byKey.values()) {
+      if (call.sequence <= afterSequence || !matches(call, filter)) continue;
+      found.push(call);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+}
+
+function partsOf(call: Call): CallIdParts {
+  return {...call.accepted, cpid: call.pid ?? 0};
+}
+
+function matches(call: Call, {state, fnName, role, visible}: CallFilter): boolean {
+  const {accepted} = call;
+  if (state !== null && call.state !== state) return false;
+  if (fnName !== null && accepted.fnName !== fnName) return false;
+  if (role !== null && accepted.role !== role) return false;
+  return visible(accepted.fnName);
+}
+
+function gone({callId, outcome}: Tombstone): NodedError {
+  return new NodedError(outcome === 'lost' ? 'call_lost' : 'call_expired', {callId, outcome});
+}

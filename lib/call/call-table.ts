@@ -1,0 +1,301 @@
+/**
+ * The MANY: the pending-call table, keyed by call ID and also by request ID, with its limits, waiters,
+ * drain and retention (DESIGN.md sections 3 and 5). One record per call; everything else is an index.
+ */
+import {monotonicMs, wallMs} from '../base/duration';
+import {NodedError} from '../base/errors';
+import {limits} from '../base/limits';
+import {outcomeOf} from '../base/outcome';
+import type {Ending, StopCause, VisibleState} from '../base/outcome';
+import type {FunctionSpec, Spawner} from './spawner';
+import {drawKey} from './call-id';
+import {armDeadline, callIdOf, dispatch, keepUntil} from './call';
+import type {Acceptance, Call, CallHost, EventName, State} from './call';
+import {acceptedLine, outcomeLine, stoppingLine} from './journal';
+import type {CallFiles, JournalRecord} from './journal';
+import {tombstoneLine} from './tombstones';
+import type {Tombstone} from './tombstones';
+import {Waiters} from './waiters';
+import {Retention} from './retention';
+import type {RetentionLimits} from './retention';
+import {Slots} from './slots';
+import type {SlotLimits} from './slots';
+import {CallIndex} from './call-index';
+
+export interface TableLimits extends SlotLimits, RetentionLimits {
+  readonly maxWaiters: number;
+  readonly keepResultMs: number;
+  readonly killAfterMs: number;
+}
+
+/** Who is told what happens: metrics and the log. */
+export interface TableObserver {
+  ended(call: Call): void;
+  duplicate(call: Call): void;
+  late(lateMs: number): void;
+  unkillable(call: Call): void;
+  bug(call: Call, event: EventName): void;
+  /** An urgent call has no files; why. */
+  unspooled(call: Call, error: Error): void;
+}
+
+/** A start that has been checked: the function is known and may be called, the arguments fit. */
+export interface StartRequest {
+  readonly spec: FunctionSpec;
+  readonly args: Uint8Array;
+  readonly fingerprint: string;
+  readonly role: string;
+  readonly requestId: string | null;
+  readonly abortAfterMs: number | null;
+  readonly reason: string | null;
+  readonly traceparent: string | null;
+}
+
+export type Counts = Readonly<Record<VisibleState | 'waiters' | 'tombstones', number>>;
+
+export class CallTable implements CallHost {
+  readonly index = new CallIndex();
+  readonly waiters: Waiters;
+  readonly keepResultMs: number;
+  readonly killAfterMs: number;
+  readonly unkillableMs = limits.unkillableMs;
+  /** New calls are refused, the present ones go on. */
+  draining = false;
+  private readonly retention: Retention;
+  private readonly slots: Slots;
+  private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
+  private sequence = 0;
+  private drained: (() => void)[] = [];
+
+  constructor(
+    tableLimits: TableLimits,
+    private readonly spawner: Spawner,
+    private readonly files: CallFiles,
+    private readonly observer: TableObserver,
+  ) {
+    this.keepResultMs = tableLimits.keepResultMs;
+    this.killAfterMs = tableLimits.killAfterMs;
+    this.waiters = new Waiters(tableLimits.maxWaiters, (lateMs) => observer.late(lateMs));
+    this.retention = new Retention(tableLimits);
+    this.slots = new Slots(tableLimits);
+  }
+
+  get counts(): Counts {
+    const {starting, running, stopping, ended} = this.perState;
+    return {starting, running, stopping, ended, waiters: this.waiters.size, tombstones: this.index.tombstoneCount};
+  }
+
+  /** Bytes of the files of ended calls. */
+  get spoolBytes(): number {
+    return this.retention.spoolBytes;
+  }
+
+  /** Calls that are starting, running or stopping. */
+  get activeCalls(): Call[] {
+    return this.slots.calls();
+  }
+
+  /**
+   * The call that this request ID has already made, or null. Throws request_id_reused if it was for
+   * something else, call_expired or call_lost if it is gone: then it must not run a second time either.
+   */
+  duplicateOf(role: string, requestId: string, fnName: string, fingerprint: string): Call | null {
+    const call = this.index.findByRequest(role, requestId);
+    if (call === null) return null;
+    if (call.accepted.fnName !== fnName || call.accepted.fingerprint !== fingerprint) {
+      throw new NodedError('request_id_reused', {callId: callIdOf(call)});
+    }
+    this.observer.duplicate(call);
+    return call;
+  }
+
+  /** Accepts and starts a call. Throws draining, too_many_calls, function_busy or spool_full; nothing is started then. */
+  start(request: StartRequest): Call {
+    const {spec} = request;
+    if (this.draining) throw new NodedError('draining');
+    this.slots.checkRoom(spec);
+    const accepted = accept(request);
+    const spoolError = this.createFiles(accepted, request);
+    const call = this.newCall(spoolError === null ? accepted : {...accepted, spooled: false}, spec);
+    this.slots.take(call, spec);
+    if (spoolError !== null) this.observer.unspooled(call, spoolError);
+    armDeadline(call, this);
+    // In the table before the process is started, because the answer may come first.
+    call.process = this.spawner.spawn(
+      {
+        key: accepted.key,
+        spec,
+        requestId: request.requestId,
+        traceparent: request.traceparent,
+        unspooledArgs: spoolError === null ? null : request.args,
+      },
+      {
+        started: (pid) => dispatch(call, 'started', {pid}, this),
+        ended: (ending) => dispatch(call, 'ended', {ending}, this),
+      },
+    );
+    return call;
+  }
+
+  /** Stops a call; one that is stopping is at most killed sooner, one that has ended stays as it is. */
+  abort(call: Call, by: string, killAfterMs: number | null): void {
+    dispatch(call, 'abort', {by, killAfterMs}, this);
+  }
+
+  /** Throws still_running for a call that has not ended. */
+  forget(call: Call): void {
+    dispatch(call, 'forget', {}, this);
+  }
+
+  /** The result has been handed out: it stays for at least 5 min more, and is the first to go when room is needed. */
+  markDelivered(call: Call): void {
+    if (call.state !== 'ended' || call.deliveredAt !== null) return;
+    call.deliveredAt = monotonicMs();
+    this.retention.markDelivered(call);
+    keepUntil(call, Math.max(call.expiresAt ?? 0, call.deliveredAt + limits.keepDeliveredMs), this);
+  }
+
+  /** SIGTERM to every function process, SIGKILL after the grace of its function or `killAfterMs` (0: never). */
+  shutdown(killAfterMs: number): void {
+    for (const call of this.activeCalls) dispatch(call, 'shutdown', {killAfterMs}, this);
+  }
+
+  /** SIGKILL to every function process. */
+  kill(): void {
+    for (const call of this.activeCalls) dispatch(call, 'kill', {}, this);
+  }
+
+  /** Calls back once no call is active and every waiter has been settled. */
+  onDrained(callback: () => void): void {
+    this.drained.push(callback);
+    this.checkDrained();
+  }
+
+  /** Takes in a call that an earlier noded left, ended. An outcome that is not on file yet is written. */
+  restore(record: JournalRecord, ending: Ending): Call {
+    const call = this.newCall(record.accepted, null);
+    call.pid = record.started?.pid ?? null;
+    call.startedAtMs = record.started?.atMs ?? null;
+    call.stopCause = record.stopCause;
+    call.ending = ending;
+    call.outcome = record.outcome?.outcome ?? outcomeOf(ending, record.stopCause);
+    if (record.outcome === null) this.journalOutcome(call, record.torn);
+    // A wall clock that was set back must not keep a result for ever.
+    const age = Math.max(0, wallMs() - ending.endedAtMs);
+    call.endedAt = monotonicMs() - age;
+    keepUntil(call, monotonicMs() + Math.max(0, this.keepResultMs - age), this);
+    call.state = 'ended';
+    this.changed(call, 'starting');
+    return call;
+  }
+
+  journalStopping(call: Call, cause: StopCause, by: string): void {
+    if (call.accepted.spooled) this.files.append(call.accepted.key, stoppingLine(cause, by, wallMs()));
+  }
+
+  journalOutcome(call: Call, torn = false): void {
+    if (call.accepted.spooled) this.files.append(call.accepted.key, (torn ? '\n' : '') + outcomeLine(call));
+  }
+
+  changed(call: Call, from: State): void {
+    this.perState[from] -= 1;
+    this.perState[call.state] += 1;
+    if (call.state === 'ended') this.callEnded(call);
+    else if (call.state === 'gone') this.callGone(call);
+    else this.waiters.callStarted(call);
+  }
+
+  unkillable(call: Call): void {
+    this.observer.unkillable(call);
+  }
+
+  bug(call: Call, event: EventName): void {
+    this.observer.bug(call, event);
+  }
+
+  /** Null if the files are there; for an urgent function the reason why they are not. */
+  private createFiles(accepted: Acceptance, {spec, args}: StartRequest): Error | null {
+    try {
+      this.files.create(accepted.key, acceptedLine(accepted, spec.leaveRunning), args, spec.urgent);
+      return null;
+    } catch (error) {
+      if (spec.urgent && error instanceof Error) return error;
+      throw error;
+    }
+  }
+
+  private newCall(accepted: Acceptance, spec: FunctionSpec | null): Call {
+    const call: Call = {
+      accepted,
+      spec,
+      sequence: ++this.sequence,
+      acceptedAt: monotonicMs(),
+      state: 'starting',
+      process: null,
+      pid: null,
+      startedAtMs: null,
+      stopCause: null,
+      killed: false,
+      ending: null,
+      outcome: null,
+      abortAt: null,
+      endedAt: null,
+      deliveredAt: null,
+      expiresAt: null,
+      timer: null,
+      timerDue: null,
+    };
+    this.index.add(call);
+    this.perState.starting += 1;
+    return call;
+  }
+
+  private callEnded(call: Call): void {
+    this.retention.add(call);
+    if (call.spec !== null) {
+      this.slots.free(call, call.spec);
+      this.observer.ended(call);
+    }
+    this.waiters.callEnded(call);
+    for (let surplus = this.retention.surplus(); surplus !== undefined; surplus = this.retention.surplus()) {
+      dispatch(surplus, 'evict', {}, this);
+    }
+    this.checkDrained();
+  }
+
+  private callGone(call: Call): void {
+    const {key, role, requestId, fnName, spooled} = call.accepted;
+    this.perState.gone -= 1;
+    this.retention.remove(call);
+    const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome ?? 'lost', buriedAtMs: wallMs()};
+    this.index.replace(call, tombstone);
+    // The tombstone first: a crash in between must not make the request ID good for a second run.
+    this.files.bury(tombstoneLine(tombstone));
+    if (spooled) this.files.remove(key);
+  }
+
+  private checkDrained(): void {
+    if (this.drained.length === 0 || this.slots.size > 0) return;
+    if (this.waiters.settlingCount > 0) {
+      setImmediate(() => this.checkDrained());
+      return;
+    }
+    for (const callback of this.drained.splice(0)) callback();
+  }
+}
+
+function accept({spec, args, fingerprint, role, requestId, abortAfterMs, reason}: StartRequest): Acceptance {
+  return {
+    key: drawKey(),
+    ppid: process.pid,
+    acceptedAtMs: wallMs(),
+    fnName: spec.name,
+    requestId,
+    role,
+    fingerprint,
+    argsBytes: args.byteLength,
+    abortAfterMs,
+    reason,
+    spooled: true,
+  };
+}

@@ -1,0 +1,276 @@
+/**
+ * The life of ONE call (DESIGN.md section 3): states, events, the table, the actions. Read top-down it
+ * is the specification. Nothing here awaits; a call is touched by its spawner's sink, by its one timer
+ * and by what masters ask.
+ */
+import {monotonicMs, timerDelayMs, wallMs} from '../base/duration';
+import {NodedError} from '../base/errors';
+import {outcomeOf} from '../base/outcome';
+import type {Ending, Outcome, StopCause} from '../base/outcome';
+import type {FunctionProcess, FunctionSpec} from './spawner';
+import {makeCallId} from './call-id';
+
+export const states = ['starting', 'running', 'stopping', 'ended', 'gone'] as const;
+export type State = (typeof states)[number];
+
+interface Events {
+  /** The spawner: the function process runs. */
+  started: {readonly pid: number};
+  /** The spawner: it has ended, or could not be started. */
+  ended: {readonly ending: Ending};
+  /** The one timer; its meaning is the state it fires in. */
+  timer: object;
+  /** AbortFunction. `killAfterMs` null: as the function's manifest says. */
+  abort: {readonly by: string; readonly killAfterMs: number | null};
+  /** The daemon stops. `killAfterMs` for functions whose manifest names none. */
+  shutdown: {readonly killAfterMs: number};
+  /** A second signal to the stopping daemon: SIGKILL now. */
+  kill: object;
+  /** ForgetFunction: the master has what it needs. */
+  forget: object;
+  /** Retention: room is needed. */
+  evict: object;
+}
+export type EventName = keyof Events;
+export const eventNames = ['started', 'ended', 'timer', 'abort', 'shutdown', 'kill', 'forget', 'evict'] as const satisfies readonly EventName[];
+
+/** What a call was accepted with; never changes. */
+export interface Acceptance {
+  readonly key: string;
+  readonly ppid: number;
+  readonly acceptedAtMs: number;
+  readonly fnName: string;
+  readonly requestId: string | null;
+  readonly role: string;
+  /** SHA-256 of the arguments' bytes, hexadecimal: tells whether a request ID is used for the same call. */
+  readonly fingerprint: string;
+  readonly argsBytes: number;
+  readonly abortAfterMs: number | null;
+  readonly reason: string | null;
+  /** False for an urgent call that the spool could not take: it leaves no trace on disk. */
+  readonly spooled: boolean;
+}
+
+/** One call. Only this file and call-table.ts write to it. */
+export interface Call {
+  readonly accepted: Acceptance;
+  /** Null for a call that was read back from its journal: its function may be gone from the catalog. */
+  readonly spec: FunctionSpec | null;
+  /** Grows with acceptance: the order of GET /calls. */
+  readonly sequence: number;
+  readonly acceptedAt: number;
+  state: State;
+  process: FunctionProcess | null;
+  pid: number | null;
+  startedAtMs: number | null;
+  /** Written once, before the signal: first reason wins. */
+  stopCause: StopCause | null;
+  killed: boolean;
+  ending: Ending | null;
+  outcome: Outcome | null;
+  /** Monotonic instants. */
+  abortAt: number | null;
+  endedAt: number | null;
+  deliveredAt: number | null;
+  expiresAt: number | null;
+  timer: NodeJS.Timeout | null;
+  timerDue: number | null;
+}
+
+/** What the actions need of the many; call-table.ts is the one host. */
+export interface CallHost {
+  /** Seconds from SIGTERM to SIGKILL of an abort or a deadline, where neither master nor manifest says. */
+  readonly killAfterMs: number;
+  readonly keepResultMs: number;
+  /** SIGKILL has not ended it for this long: said in the log, again and again. */
+  readonly unkillableMs: number;
+  journalStopping(call: Call, cause: StopCause, by: string): void;
+  journalOutcome(call: Call): void;
+  /** The one announcer: after each change of state. */
+  changed(call: Call, from: State): void;
+  unkillable(call: Call): void;
+  /** An event that cannot happen in this state. Changes nothing. */
+  bug(call: Call, event: EventName): void;
+}
+
+type Action<E extends EventName> = (call: Call, event: Events[E], host: CallHost) => State;
+
+/** The call's ID as it is known now: cpid is 0 until the process runs. */
+export function callIdOf(call: Call): string {
+  return makeCallId({...call.accepted, cpid: call.pid ?? 0});
+}
+
+/** Sets the call's one timer; null clears it. */
+function arm(call: Call, due: number | null, host: CallHost): void {
+  if (call.timer !== null) clearTimeout(call.timer);
+  call.timerDue = due;
+  call.timer = due === null ? null : setTimeout(fire, timerDelayMs(due - monotonicMs()), call, host);
+}
+
+function fire(call: Call, host: CallHost): void {
+  call.timer = null;
+  // A deadline of more than 24.8 days takes several timers: setTimeout cannot count further.
+  if (call.timerDue !== null && monotonicMs() < call.timerDue - 1) arm(call, call.timerDue, host);
+  else dispatch(call, 'timer', {}, host);
+}
+
+/** Arms SIGKILL `afterMs` from now; 0 is never. A sooner SIGKILL that is already due stays. */
+function armKill(call: Call, afterMs: number, host: CallHost): void {
+  if (afterMs === 0 || call.killed) return;
+  const due = monotonicMs() + afterMs;
+  if (call.timerDue === null || due < call.timerDue) arm(call, due, host);
+}
+
+function stop(call: Call, cause: StopCause, by: string, killAfterMs: number, host: CallHost): State {
+  arm(call, null, host);
+  call.stopCause = cause;
+  host.journalStopping(call, cause, by);
+  call.process?.signal('terminate');
+  armKill(call, killAfterMs, host);
+  return 'stopping';
+}
+
+const abortGrace = (call: Call, event: Events['abort'], host: CallHost): number => event.killAfterMs ?? call.spec?.killAfterMs ?? host.killAfterMs;
+const shutdownGrace = (call: Call, event: Events['shutdown']): number => call.spec?.killAfterMs ?? event.killAfterMs;
+
+const bug =
+  <E extends EventName>(name: E): Action<E> =>
+  (call, _event, host) => {
+    host.bug(call, name);
+    return call.state;
+  };
+const stay = (call: Call): State => call.state;
+
+const run: Action<'started'> = (call, {pid}) => {
+  call.pid = pid;
+  call.startedAtMs = wallMs();
+  return 'running';
+};
+/** The stop came before the process: it runs now, and its spawner has the signal. */
+const runStopping: Action<'started'> = (call, event, host) => {
+  run(call, event, host);
+  return 'stopping';
+};
+const finish: Action<'ended'> = (call, {ending}, host) => {
+  call.ending = ending;
+  call.outcome = outcomeOf(ending, call.stopCause);
+  call.endedAt = monotonicMs();
+  call.process = null;
+  host.journalOutcome(call);
+  call.expiresAt = call.endedAt + host.keepResultMs;
+  arm(call, call.expiresAt, host);
+  return 'ended';
+};
+const stopDeadline: Action<'timer'> = (call, _event, host) => stop(call, 'deadline', 'noded', call.spec?.killAfterMs ?? host.killAfterMs, host);
+const stopAborted: Action<'abort'> = (call, event, host) => stop(call, 'aborted', event.by, abortGrace(call, event, host), host);
+const stopShutdown: Action<'shutdown'> = (call, event, host) => stop(call, 'shutdown', 'noded', shutdownGrace(call, event), host);
+/** A second reason to stop changes nothing but the time of SIGKILL, and that only to sooner. */
+const hastenAbort: Action<'abort'> = (call, event, host) => {
+  armKill(call, abortGrace(call, event, host), host);
+  return call.state;
+};
+const hastenShutdown: Action<'shutdown'> = (call, event, host) => {
+  armKill(call, shutdownGrace(call, event), host);
+  return call.state;
+};
+const kill = (call: Call, _event: object, host: CallHost): State => {
+  if (call.killed) host.unkillable(call);
+  call.killed = true;
+  call.process?.signal('kill');
+  arm(call, monotonicMs() + host.unkillableMs, host);
+  return call.state;
+};
+const stopKilled: Action<'kill'> = (call, event, host) => {
+  stop(call, 'shutdown', 'noded', 0, host);
+  kill(call, event, host);
+  return 'stopping';
+};
+const refuseForget: Action<'forget'> = (call) => {
+  throw new NodedError('still_running', {callId: callIdOf(call)});
+};
+const leave = (call: Call, _event: object, host: CallHost): State => {
+  arm(call, null, host);
+  return 'gone';
+};
+/** A delivery may have put the expiry off since the timer was set. */
+const expire: Action<'timer'> = (call, event, host) => {
+  if (call.expiresAt === null || monotonicMs() >= call.expiresAt - 1) return leave(call, event, host);
+  arm(call, call.expiresAt, host);
+  return 'ended';
+};
+
+const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
+  starting: {
+    started: run,
+    ended: finish,
+    timer: stopDeadline,
+    abort: stopAborted,
+    shutdown: stopShutdown,
+    kill: stopKilled,
+    forget: refuseForget,
+    evict: bug('evict'),
+  },
+  running: {
+    started: bug('started'),
+    ended: finish,
+    timer: stopDeadline,
+    abort: stopAborted,
+    shutdown: stopShutdown,
+    kill: stopKilled,
+    forget: refuseForget,
+    evict: bug('evict'),
+  },
+  stopping: {
+    started: runStopping,
+    ended: finish,
+    timer: kill,
+    abort: hastenAbort,
+    shutdown: hastenShutdown,
+    kill,
+    forget: refuseForget,
+    evict: bug('evict'),
+  },
+  ended: {
+    started: bug('started'),
+    ended: bug('ended'),
+    timer: expire,
+    abort: stay,
+    shutdown: stay,
+    kill: stay,
+    forget: leave,
+    evict: leave,
+  },
+  gone: {
+    started: bug('started'),
+    ended: bug('ended'),
+    timer: bug('timer'),
+    abort: bug('abort'),
+    shutdown: bug('shutdown'),
+    kill: bug('kill'),
+    forget: bug('forget'),
+    evict: bug('evict'),
+  },
+};
+
+/** Feeds one event to a call. Throws a NodedError where the cell refuses; then nothing has changed. */
+export function dispatch<E extends EventName>(call: Call, name: E, event: Events[E], host: CallHost): void {
+  const from = call.state;
+  const action = table[from][name] as Action<E>;
+  const to = action(call, event, host);
+  if (to === from) return;
+  call.state = to;
+  host.changed(call, from);
+}
+
+/** Starts the clock of a new call: `abort_after` counts from its acceptance. */
+export function armDeadline(call: Call, host: CallHost): void {
+  if (call.accepted.abortAfterMs === null) return;
+  call.abortAt = call.acceptedAt + call.accepted.abortAfterMs;
+  arm(call, call.abortAt, host);
+}
+
+/** Sets when the result goes: on delivery, and for calls read back from a journal. */
+export function keepUntil(call: Call, expiresAt: number, host: CallHost): void {
+  call.expiresAt = expiresAt;
+  if (call.timerDue === null || expiresAt < call.timerDue) arm(call, expiresAt, host);
+}

@@ -1,0 +1,205 @@
+/**
+ * What of a call outlives the daemon: the lines of `<key>.call` (DESIGN.md section 5). One JSON object
+ * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
+ */
+import {limits} from '../base/limits';
+import {isOutcome} from '../base/outcome';
+import type {Ending, Outcome, OutputKind, StopCause} from '../base/outcome';
+import type {Acceptance, Call} from './call';
+
+/** The files of calls as the table sees them; proc/spool.ts is the one implementation. */
+export interface CallFiles {
+  /**
+   * Makes `<key>.call` with its first line, and `<key>.args`. Throws a NodedError `spool_full` when
+   * there is no room; nothing is left then. An urgent call may use the room that is kept free.
+   */
+  create(key: string, line: string, args: Uint8Array, urgent: boolean): void;
+  /** Appends a line. A failure is logged and survived: the call goes on. */
+  append(key: string, line: string): void;
+  /** Removes all files of a call, a slice at a time. */
+  remove(key: string): void;
+  /** Keeps a tombstone's line for a day. */
+  bury(line: string): void;
+}
+
+/** The start of a process, written before its spawner reports it. */
+export interface StartedLine {
+  readonly pid: number;
+  /** Field 22 of proc(5) stat, in clock ticks since boot: with the boot ID it tells a pid from its reuse. */
+  readonly startTime: number;
+  readonly bootId: string;
+  readonly atMs: number;
+}
+
+export type EndedLine =
+  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number}
+  | {readonly errno: string; readonly stage: string; readonly atMs: number};
+
+interface OutcomeLine {
+  readonly outcome: Outcome;
+  readonly output: OutputKind;
+  readonly outputReason: string | null;
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+  readonly atMs: number;
+}
+
+/** One journal, read back. What comes after a missing line is null. */
+export interface JournalRecord {
+  readonly accepted: Acceptance;
+  readonly leaveRunning: boolean;
+  readonly started: StartedLine | null;
+  readonly stopCause: StopCause | null;
+  readonly ended: EndedLine | null;
+  readonly outcome: OutcomeLine | null;
+  /** The last line is not whole: the next append must begin a new one. */
+  readonly torn: boolean;
+}
+
+const seconds = (ms: number): number => ms / 1000;
+const encode = (line: object): string => `${JSON.stringify(line)}\n`;
+
+export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): string {
+  const line = (reason: string | null): string =>
+    encode({
+      event: 'accepted',
+      time: seconds(accepted.acceptedAtMs),
+      ppid: accepted.ppid,
+      fn_name: accepted.fnName,
+      request_id: accepted.requestId,
+      role: accepted.role,
+      fingerprint: accepted.fingerprint,
+      args_bytes: accepted.argsBytes,
+      abort_after: accepted.abortAfterMs === null ? null : seconds(accepted.abortAfterMs),
+      leave_running: leaveRunning,
+      reason,
+    });
+  const whole = line(accepted.reason);
+  // Escapes can make 512 characters of reason longer than a line may be; the reason is for people, the line is not.
+  return Buffer.byteLength(whole) <= limits.maxJournalLineBytes ? whole : line(null);
+}
+
+export function startedLine({pid, startTime, bootId, atMs}: StartedLine): string {
+  return encode({event: 'started', time: seconds(atMs), pid, start_time: startTime, boot_id: bootId});
+}
+
+export function stoppingLine(cause: StopCause, by: string, atMs: number): string {
+  return encode({event: 'stopping', time: seconds(atMs), cause, by});
+}
+
+export function endedLine(ended: EndedLine): string {
+  const time = seconds(ended.atMs);
+  return 'errno' in ended
+    ? encode({event: 'ended', time, errno: ended.errno, stage: ended.stage})
+    : encode({event: 'ended', time, exit_code: ended.exitCode, signal: ended.signal});
+}
+
+export function outcomeLine(call: Call): string {
+  const {ending} = call;
+  const exited = ending?.kind === 'exited' ? ending : null;
+  return encode({
+    event: 'outcome',
+    time: seconds(ending?.endedAtMs ?? 0),
+    outcome: call.outcome,
+    output: exited?.output ?? 'empty',
+    output_reason: exited?.outputReason ?? null,
+    stdout_bytes: exited?.stdoutBytes ?? 0,
+    stderr_bytes: exited?.stderrBytes ?? 0,
+  });
+}
+
+type Line = Readonly<Record<string, unknown>>;
+
+function parseLine(text: string): Line | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Line) : null;
+  } catch {
+    return null; // a torn line
+  }
+}
+
+const text = (value: unknown): string | null => (typeof value === 'string' ? value : null);
+const number = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
+const numberOrNull = (value: unknown): number | null => (typeof value === 'number' && Number.isFinite(value) ? value : null);
+const ms = (value: unknown): number => Math.round(number(value) * 1000);
+
+function readAccepted(key: string, line: Line): Acceptance | null {
+  const fnName = text(line.fn_name);
+  const role = text(line.role);
+  const fingerprint = text(line.fingerprint);
+  if (fnName === null || role === null || fingerprint === null) return null;
+  return {
+    key,
+    ppid: number(line.ppid),
+    acceptedAtMs: ms(line.time),
+    fnName,
+    requestId: text(line.request_id),
+    role,
+    fingerprint,
+    argsBytes: number(line.args_bytes),
+    abortAfterMs: numberOrNull(line.abort_after) === null ? null : ms(line.abort_after),
+    reason: text(line.reason),
+    spooled: true,
+  };
+}
+
+function readEnded(line: Line): EndedLine {
+  const errno = text(line.errno);
+  return errno === null
+    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time)}
+    : {errno, stage: text(line.stage) ?? '', atMs: ms(line.time)};
+}
+
+function readOutcome(line: Line): OutcomeLine | null {
+  if (!isOutcome(line.outcome)) return null;
+  return {
+    outcome: line.outcome,
+    output: (text(line.output) ?? 'empty') as OutputKind,
+    outputReason: text(line.output_reason),
+    stdoutBytes: number(line.stdout_bytes),
+    stderrBytes: number(line.stderr_bytes),
+    atMs: ms(line.time),
+  };
+}
+
+/** Reads a journal; null if it has no whole `accepted` line, which means that nothing was started. */
+export function readJournal(key: string, content: string): JournalRecord | null {
+  const lines = content.split('\n').map(parseLine).filter((line) => line !== null);
+  const find = (event: string): Line | undefined => lines.find((line) => line.event === event);
+  const first = find('accepted');
+  const accepted = first === undefined ? null : readAccepted(key, first);
+  if (accepted === null) return null;
+  const started = find('started');
+  const ended = find('ended');
+  const outcome = find('outcome');
+  return {
+    accepted,
+    leaveRunning: first?.leave_running === true,
+    started:
+      started === undefined
+        ? null
+        : {pid: number(started.pid), startTime: number(started.start_time), bootId: text(started.boot_id) ?? '', atMs: ms(started.time)},
+    stopCause: text(find('stopping')?.cause) as StopCause | null,
+    ended: ended === undefined ? null : readEnded(ended),
+    outcome: outcome === undefined ? null : readOutcome(outcome),
+    torn: !content.endsWith('\n'),
+  };
+}
+
+/** The ending that an `outcome` line tells of, with what the `ended` line knew. */
+export function endingOf({ended, outcome}: JournalRecord): Ending {
+  if (outcome === null) throw new Error('endingOf: the journal has no outcome');
+  if (ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: outcome.atMs};
+  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
+  return {
+    kind: 'exited',
+    exitCode: ended.exitCode,
+    signal: ended.signal,
+    output: outcome.output,
+    ...(outcome.outputReason === null ? {} : {outputReason: outcome.outputReason}),
+    stdoutBytes: outcome.stdoutBytes,
+    stderrBytes: outcome.stderrBytes,
+    endedAtMs: ended.atMs,
+  };
+}

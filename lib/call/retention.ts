@@ -1,0 +1,54 @@
+/**
+ * Which ended calls are kept, and which goes first when there are too many of them or their files
+ * are too large: the oldest delivered one, then the oldest (DESIGN.md section 5). JavaScript's Set keeps
+ * insertion order and deletes in constant time, so each queue is one.
+ */
+import type {Call} from './call';
+
+export interface RetentionLimits {
+  readonly maxResults: number;
+  readonly maxSpoolBytes: number;
+}
+
+export class Retention {
+  private readonly undelivered = new Set<Call>();
+  private readonly delivered = new Set<Call>();
+  private bytes = 0;
+
+  constructor(private readonly limits: RetentionLimits) {}
+
+  get size(): number {
+    return this.undelivered.size + this.delivered.size;
+  }
+
+  /** Bytes of the files of ended calls: arguments, stdout, stderr. */
+  get spoolBytes(): number {
+    return this.bytes;
+  }
+
+  add(call: Call): void {
+    this.undelivered.add(call);
+    this.bytes += bytesOf(call);
+  }
+
+  remove(call: Call): void {
+    if (this.undelivered.delete(call) || this.delivered.delete(call)) this.bytes -= bytesOf(call);
+  }
+
+  /** The first delivery counts; a result that was read again is not younger. */
+  markDelivered(call: Call): void {
+    if (this.undelivered.delete(call)) this.delivered.add(call);
+  }
+
+  /** The call that must go now, if there is one. The last one stays, however large: somebody is about to read it. */
+  surplus(): Call | undefined {
+    if (this.size <= 1 || (this.size <= this.limits.maxResults && this.bytes <= this.limits.maxSpoolBytes)) return undefined;
+    const [oldest] = this.delivered.size > 0 ? this.delivered : this.undelivered;
+    return oldest;
+  }
+}
+
+function bytesOf({accepted, ending}: Call): number {
+  const output = ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0;
+  return accepted.argsBytes + output;
+}

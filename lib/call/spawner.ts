@@ -1,0 +1,57 @@
+/** What a spawner promises, and what it is told (DESIGN.md section 7). Types only. */
+import type {Ending} from '../base/outcome';
+
+/** A user that function processes run as, when it is not the daemon's own. */
+export interface FunctionUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly home: string;
+}
+
+/** What a function's manifest says about its calls. */
+export interface FunctionSpec {
+  readonly name: string;
+  /** Absolute path of the program, found by scanning. */
+  readonly program: string;
+  readonly maxRunning: number | null;
+  readonly maxOutputBytes: number;
+  /** From SIGTERM to SIGKILL; 0 is never, null leaves it to the configuration. */
+  readonly killAfterMs: number | null;
+  readonly urgent: boolean;
+  readonly leaveRunning: boolean;
+  readonly user: FunctionUser | null;
+  readonly nice: number | null;
+  /** The value of NODED_FN_CONFIG: JSON text of `[function.NAME]` in noded.conf, if there is any. */
+  readonly config: string | null;
+}
+
+export interface SpawnRequest {
+  readonly key: string;
+  readonly spec: FunctionSpec;
+  readonly requestId: string | null;
+  readonly traceparent: string | null;
+  /** The arguments of a call that has no files because the spool could not take an urgent one; else null. */
+  readonly unspooledArgs: Uint8Array | null;
+}
+
+/** Where a spawner reports; never called from inside `spawn`. */
+export interface SpawnSink {
+  /** At most once, before `ended`: the function process runs. */
+  started(pid: number): void;
+  /** Exactly once. */
+  ended(ending: Ending): void;
+}
+
+export interface FunctionProcess {
+  /**
+   * Signals the whole process group: SIGTERM then SIGCONT, or SIGKILL. Before `started` the signal is
+   * kept and sent then; after the process was reaped nothing is sent.
+   */
+  signal(what: 'terminate' | 'kill'): void;
+}
+
+export interface Spawner {
+  readonly name: 'child' | 'forker' | 'ganeti';
+  /** Never throws: what goes wrong is reported as `ended`. */
+  spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess;
+}
