@@ -60,6 +60,8 @@ export const limits = {
   keepTombstoneMs: 24 * 60 * minuteMs,
   /** Tombstones in memory, about 300 bytes each; the oldest goes first. */
   maxTombstones: 100_000,
+  /** A file of tombstones is put aside at this size, which is more than maxTombstones lines. */
+  maxTombstoneFileBytes: 64 * MiB,
   /** Waiters settled, or expired calls removed, in one turn of the loop. */
   sliceSize: 64,
   /** Bytes of a function's output that are checked in one turn of the loop (about 2 ms). */
@@ -79,18 +81,24 @@ export const limits = {
   startWaitMs: 5_000,
   /** SIGKILL was sent so long ago and the process is still there (uninterruptible sleep): the log says so, again and again. */
   unkillableMs: 15_000,
+  /** How often the free room of the spool's filesystem is asked for. */
+  freeCheckMs: 250,
   /** How often stderr is looked at for waits with wake_on_stderr. */
   stderrPollMs: 100,
+  /** At the end: how long an answer may take to leave, and how often that is looked at. */
+  closeGraceMs: 5_000,
+  closePollMs: 10,
   /** How often the log names those who are still awaited while noded stops. */
   stopReportMs: 10_000,
-  /** A watch on the end of a killed tree: rounds of looking through /proc before it is called unkillable. */
+  /** Looking through /proc for what an ended function left behind: rounds before it is called unkillable. */
   sweepRounds: 50,
-  sweepPauseMs: 100,
+  /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
+  sweepPauseMs: 50,
+  sweepPauseFactor: 9,
+  /** How long a pipe may stay open after the end of an unspooled function: a grandchild may hold it for ever. */
+  pipeDrainMs: 100,
   /** Output kept in memory of an urgent function that had no spool. */
   maxUnspooledBytes: 64 * KiB,
-  /** Retries of a start that failed with ETXTBSY because a package upgrade is writing the program. */
-  textBusyRetries: 3,
-  textBusyPauseMs: 50,
 
   /** TLS handshake (Node's default is 120 s) and handshakes under way: what strangers may cost. */
   handshakeTimeoutMs: 5_000,

@@ -109,10 +109,11 @@ export class CallTable implements CallHost {
     return call;
   }
 
-  /** Accepts and starts a call. Throws draining, too_many_calls, function_busy or spool_full; nothing is started then. */
+  /** Accepts and starts a call. A refusal starts nothing: draining, spawner_unavailable, too_many_calls, function_busy, spool_full. */
   start(request: StartRequest): Call {
     const {spec} = request;
     if (this.draining) throw new NodedError('draining');
+    if (this.spawner.unavailable !== null) throw new NodedError('spawner_unavailable', {message: this.spawner.unavailable});
     this.slots.checkRoom(spec);
     const accepted = accept(request);
     const spoolError = this.createFiles(accepted, request);
@@ -173,16 +174,17 @@ export class CallTable implements CallHost {
 
   /** Takes in a call that an earlier noded left, ended. An outcome that is not on file yet is written. */
   restore(record: JournalRecord, ending: Ending): Call {
-    const call = this.newCall(record.accepted, null);
+    // A wall clock that was set back must not keep a result for ever.
+    const age = Math.max(0, wallMs() - ending.endedAtMs);
+    const endedAt = monotonicMs() - age;
+    const call = this.newCall(record.accepted, null, endedAt - Math.max(0, ending.endedAtMs - record.accepted.acceptedAtMs));
     call.pid = record.started?.pid ?? null;
     call.startedAtMs = record.started?.atMs ?? null;
     call.stopCause = record.stopCause;
     call.ending = ending;
     call.outcome = record.outcome?.outcome ?? outcomeOf(ending, record.stopCause);
     if (record.outcome === null) this.journalOutcome(call, record.torn);
-    // A wall clock that was set back must not keep a result for ever.
-    const age = Math.max(0, wallMs() - ending.endedAtMs);
-    call.endedAt = monotonicMs() - age;
+    call.endedAt = endedAt;
     keepUntil(call, monotonicMs() + Math.max(0, this.keepResultMs - age), this);
     call.state = 'ended';
     this.changed(call, 'starting');
@@ -224,12 +226,12 @@ export class CallTable implements CallHost {
     }
   }
 
-  private newCall(accepted: Acceptance, spec: FunctionSpec | null): Call {
+  private newCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs()): Call {
     const call: Call = {
       accepted,
       spec,
       sequence: ++this.sequence,
-      acceptedAt: monotonicMs(),
+      acceptedAt,
       state: 'starting',
       process: null,
       pid: null,
@@ -264,14 +266,14 @@ export class CallTable implements CallHost {
   }
 
   private callGone(call: Call): void {
-    const {key, role, requestId, fnName, spooled} = call.accepted;
+    const {key, role, requestId, fnName} = call.accepted;
     this.perState.gone -= 1;
     this.retention.remove(call);
     const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome ?? 'lost', buriedAtMs: wallMs()};
     this.index.replace(call, tombstone);
     // The tombstone first: a crash in between must not make the request ID good for a second run.
     this.files.bury(tombstoneLine(tombstone));
-    if (spooled) this.files.remove(key);
+    this.files.remove(key);
   }
 
   private checkDrained(): void {

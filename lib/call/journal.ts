@@ -171,7 +171,8 @@ export function readJournal(key: string, content: string): JournalRecord | null 
   const accepted = first === undefined ? null : readAccepted(key, first);
   if (accepted === null) return null;
   const started = find('started');
-  const ended = find('ended');
+  // The last one: a start that failed in exec is an exit first, and what it really was afterwards.
+  const ended = lines.findLast((line) => line.event === 'ended');
   const outcome = find('outcome');
   return {
     accepted,

@@ -21,7 +21,7 @@ export class Retention {
     return this.undelivered.size + this.delivered.size;
   }
 
-  /** Bytes of the files of ended calls: arguments, stdout, stderr. */
+  /** Bytes of the files of ended calls: stdout and stderr. */
   get spoolBytes(): number {
     return this.bytes;
   }
@@ -48,7 +48,7 @@ export class Retention {
   }
 }
 
-function bytesOf({accepted, ending}: Call): number {
-  const output = ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0;
-  return accepted.argsBytes + output;
+/** The arguments' file is gone by then: only the function process reads it. */
+function bytesOf({ending}: Call): number {
+  return ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0;
 }

@@ -52,6 +52,8 @@ export interface FunctionProcess {
 
 export interface Spawner {
   readonly name: 'child' | 'forker' | 'ganeti';
+  /** Why nothing can be started now, or null. */
+  readonly unavailable: string | null;
   /** Never throws: what goes wrong is reported as `ended`. */
   spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess;
 }
