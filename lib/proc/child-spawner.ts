@@ -1,0 +1,228 @@
+/**
+ * A spawner over node:child_process, with the spool's files as standard streams. It needs Node and
+ * util-linux: Node cannot set a child's resource limits, so prlimit(1) sets them on itself and becomes
+ * the function.
+ */
+import {spawn} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
+import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'node:fs';
+import {homedir} from 'node:os';
+import {dirname} from 'node:path';
+import {wallMs} from '../base/duration';
+import {errnoOf, messageOf} from '../base/errors';
+import type {Ending} from '../base/outcome';
+import {endedLine, startedLine} from '../call/journal';
+import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
+import {examineStdout} from './output';
+import type {OutputScanner} from './output';
+import {readBootId, readProcess} from './process-tree';
+import type {ProcessTrees} from './process-tree';
+import type {Spool} from './spool';
+import {UnspooledStreams} from './unspooled';
+
+const prlimit = '/usr/bin/prlimit';
+/** What select(2) can take; Node raises its own soft limit to the hard one and children would inherit that. */
+const softNoFile = 1024;
+const basePath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+export interface ChildSpawnerOptions {
+  readonly spool: Spool;
+  readonly trees: ProcessTrees;
+  readonly newScanner: () => OutputScanner;
+  readonly log: {warn(fields: object, message: string): void};
+}
+
+/** Functions find what they are run with: Node may be installed outside of the usual path. */
+export function functionPath(): string {
+  const own = dirname(process.execPath);
+  return basePath.split(':').includes(own) ? basePath : `${basePath}:${own}`;
+}
+
+function environment({key, spec, requestId, traceparent}: SpawnRequest): NodeJS.ProcessEnv {
+  return {
+    PATH: functionPath(),
+    LANG: 'C.UTF-8',
+    HOME: spec.user?.home ?? homedir(),
+    NODED_CALL_KEY: key,
+    NODED_FN_NAME: spec.name,
+    ...(requestId === null ? {} : {NODED_REQUEST_ID: requestId}),
+    ...(spec.config === null ? {} : {NODED_FN_CONFIG: spec.config}),
+    ...(traceparent === null ? {} : {TRACEPARENT: traceparent}),
+  };
+}
+
+/** The command that limits itself and becomes the function. One byte over the limit is allowed, so that passing it shows. */
+function commandLine({spec}: SpawnRequest): readonly [string, ...string[]] {
+  const limited = [prlimit, `--fsize=${spec.maxOutputBytes + 1}`, `--nofile=${softNoFile}:`, spec.program] as const;
+  return spec.nice === null ? limited : ['/usr/bin/nice', '-n', String(spec.nice), ...limited];
+}
+
+/** prlimit's word that it could not become the function, in the C.UTF-8 locale's English. */
+const execFailure = /^prlimit: failed to execute [^\n]*: ([^\n]+)\n$/;
+const errnoByText: Readonly<Record<string, string>> = {
+  'No such file or directory': 'ENOENT',
+  'Permission denied': 'EACCES',
+  'Text file busy': 'ETXTBSY',
+  'Exec format error': 'ENOEXEC',
+  'Too many levels of symbolic links': 'ELOOP',
+  'Cannot allocate memory': 'ENOMEM',
+  'Argument list too long': 'E2BIG',
+};
+
+export class ChildSpawner implements Spawner {
+  readonly name = 'child';
+  readonly unavailable: string | null;
+  readonly bootId = readBootId();
+  /** The daemon may be shielded from the kernel's memory killer; its functions must not be. */
+  readonly resetsOomScore = Number(readFileSync('/proc/self/oom_score_adj', 'latin1')) !== 0;
+
+  constructor(readonly options: ChildSpawnerOptions) {
+    let missing: string | null = null;
+    try {
+      accessSync(prlimit, constants.X_OK);
+    } catch {
+      missing = `${prlimit} of util-linux is missing`;
+    }
+    this.unavailable = missing;
+  }
+
+  spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess {
+    return new ChildFunction(this, request, sink);
+  }
+}
+
+interface Exit {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  readonly atMs: number;
+}
+
+class ChildFunction implements FunctionProcess {
+  private child: ChildProcess | null = null;
+  private unspooled: UnspooledStreams | null = null;
+  private reaped = false;
+  /** What was being done when a start failed. */
+  private stage: 'open' | 'spawn' = 'open';
+
+  constructor(
+    private readonly spawner: ChildSpawner,
+    private readonly request: SpawnRequest,
+    private readonly sink: SpawnSink,
+  ) {
+    try {
+      this.child = this.start();
+    } catch (error) {
+      setImmediate(() => sink.ended(this.notStarted(errnoOf(error), this.stage)));
+      return;
+    }
+    const {child} = this;
+    child.once('error', (error) => {
+      // After a start, 'error' tells of a signal or a message that failed, not of an end.
+      if (child.pid === undefined) sink.ended(this.notStarted(errnoOf(error), this.stage));
+    });
+    if (child.pid === undefined) return; // 'error' follows
+    this.announce(child.pid);
+    // In an exit callback others may have been reaped whose callbacks are still to come: signal nobody here.
+    child.once('exit', (exitCode, signal) => {
+      this.reaped = true;
+      const atMs = wallMs();
+      this.journal(endedLine({exitCode, signal, atMs}));
+      setImmediate(() => void this.end({exitCode, signal, atMs}));
+    });
+  }
+
+  signal(what: 'terminate' | 'kill'): void {
+    const pid = this.child?.pid;
+    if (pid === undefined || this.reaped) return;
+    for (const name of what === 'kill' ? (['SIGKILL'] as const) : (['SIGTERM', 'SIGCONT'] as const)) {
+      try {
+        process.kill(-pid, name);
+      } catch (error) {
+        // ESRCH: it has ended and its exit is on the way here. EPERM: all that is left runs as somebody else.
+        if (errnoOf(error) !== 'ESRCH') this.warn(`cannot send ${name}: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  private start(): ChildProcess {
+    const {request, spawner} = this;
+    const [command, ...args] = commandLine(request);
+    const options = {
+      argv0: command,
+      cwd: '/',
+      env: environment(request),
+      detached: true,
+      ...(request.spec.user === null ? {} : {uid: request.spec.user.uid, gid: request.spec.user.gid}),
+    };
+    if (request.unspooledArgs !== null) {
+      const child = spawn(command, args, {...options, stdio: ['pipe', 'pipe', 'pipe']});
+      this.unspooled = new UnspooledStreams(child, request.unspooledArgs);
+      return child;
+    }
+    const {stdin, stdout, stderr} = spawner.options.spool.openStreams(request.key);
+    this.stage = 'spawn';
+    try {
+      return spawn(command, args, {...options, stdio: [stdin, stdout, stderr]});
+    } finally {
+      for (const fd of [stdin, stdout, stderr]) closeSync(fd);
+    }
+  }
+
+  private announce(pid: number): void {
+    const startTime = readProcess(pid)?.startTime ?? 0;
+    this.journal(startedLine({pid, startTime, bootId: this.spawner.bootId, atMs: wallMs()}));
+    if (this.spawner.resetsOomScore) {
+      try {
+        writeFileSync(`/proc/${pid}/oom_score_adj`, '0');
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') this.warn(`cannot reset oom_score_adj: ${messageOf(error)}`);
+      }
+    }
+    // Before any 'exit': libuv reaps in a later turn of the loop.
+    process.nextTick(() => this.sink.started(pid));
+  }
+
+  private async end(exit: Exit): Promise<void> {
+    const {key, spec} = this.request;
+    if (!spec.leaveRunning) this.spawner.options.trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
+    const ending = await this.ending(exit).catch((error: unknown): Ending => {
+      const outputReason = `stdout could not be read: ${messageOf(error)}`;
+      return {kind: 'exited', exitCode: exit.exitCode, signal: exit.signal, output: 'invalid', outputReason, stdoutBytes: 0, stderrBytes: 0, endedAtMs: exit.atMs};
+    });
+    this.sink.ended(ending);
+  }
+
+  private async ending({exitCode, signal, atMs}: Exit): Promise<Ending> {
+    const {key, spec} = this.request;
+    const {spool, newScanner} = this.spawner.options;
+    if (this.unspooled !== null) spool.keepUnspooled(key, ...(await this.unspooled.collect()));
+    const sizes = spool.sizes(key);
+    const failure = this.execFailure(exitCode, sizes);
+    if (failure !== null) return this.notStarted(failure, 'exec');
+    const facts = await examineStdout(spool, key, sizes.stdoutBytes, spec.maxOutputBytes, newScanner);
+    spool.trim(key, sizes);
+    return {kind: 'exited', exitCode, signal, ...facts, ...sizes, endedAtMs: atMs};
+  }
+
+  /** The errno, if it was prlimit that ended and not the function. */
+  private execFailure(exitCode: number | null, {stdoutBytes, stderrBytes}: {readonly stdoutBytes: number; readonly stderrBytes: number}): string | null {
+    if ((exitCode !== 126 && exitCode !== 127) || stdoutBytes > 0 || stderrBytes > 1024) return null;
+    const text = execFailure.exec(this.spawner.options.spool.read(this.request.key, 'stderr', 0, 1024).toString())?.[1];
+    return text === undefined ? null : (errnoByText[text] ?? 'EUNKNOWN');
+  }
+
+  private notStarted(errno: string, stage: string): Ending {
+    const atMs = wallMs();
+    this.journal(endedLine({errno, stage, atMs}));
+    this.spawner.options.spool.trim(this.request.key, {stdoutBytes: 0, stderrBytes: 0});
+    return {kind: 'not_started', errno, stage, endedAtMs: atMs};
+  }
+
+  private journal(line: string): void {
+    if (this.request.unspooledArgs === null) this.spawner.options.spool.append(this.request.key, line);
+  }
+
+  private warn(message: string): void {
+    this.spawner.options.log.warn({key: this.request.key, fn_name: this.request.spec.name, pid: this.child?.pid}, message);
+  }
+}

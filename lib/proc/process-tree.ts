@@ -1,0 +1,166 @@
+/**
+ * What an ended function process left behind, found through proc(5) and killed, whatever it did to hide:
+ * its process group and session, everything that carries its key in the environment (setsid and double
+ * forks inherit it), and all that descends from those (DESIGN.md section 6). A process that clears its
+ * environment, starts a session of its own and loses its parent, all before the next look, is not found;
+ * a fork server finds it, because it is the subreaper.
+ */
+import {readFileSync, readdirSync} from 'node:fs';
+import {monotonicMs} from '../base/duration';
+import {limits} from '../base/limits';
+
+/** A function process that has ended (or, after a crash of noded, must end). */
+export interface TreeRoot {
+  readonly key: string;
+  /** 0 if it is not known. */
+  readonly pid: number;
+  /** Field 22 of proc(5) stat when it was started; null if noded has reaped the process itself. */
+  readonly startTime: number | null;
+}
+
+interface ProcessInfo {
+  readonly pid: number;
+  readonly ppid: number;
+  readonly group: number;
+  readonly session: number;
+  readonly startTime: number;
+}
+
+interface Tracked {
+  readonly root: TreeRoot;
+  rounds: number;
+}
+
+/** Session, group, parent and start time of a process; null for one that is gone or a zombie. */
+export function readProcess(pid: number): ProcessInfo | null {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return null;
+  }
+  // The program's name, in parentheses, may hold anything: count from the last one.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  if (fields[0] === 'Z' || fields[0] === 'X') return null;
+  return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[19])};
+}
+
+/** The machine's current boot; a pid of another boot means nothing. */
+export function readBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+}
+
+function keyOf(pid: number): string | null {
+  try {
+    return /(?:^|\0)NODED_CALL_KEY=([0-9a-f]{16})(?:\0|$)/.exec(readFileSync(`/proc/${pid}/environ`, 'latin1'))?.[1] ?? null;
+  } catch {
+    return null; // gone, or another user's: then it is none of ours
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+export interface ProcessTreesOptions {
+  readonly log: {warn(fields: object, message: string): void};
+}
+
+export class ProcessTrees {
+  private readonly tracked = new Map<string, Tracked>();
+  private running: Promise<void> | null = null;
+
+  constructor(private readonly options: ProcessTreesOptions) {}
+
+  /** Kills what is left of an ended function process, soon. Many are looked for in one look. */
+  sweep(root: TreeRoot): void {
+    this.tracked.set(root.key, {root, rounds: 0});
+    this.running ??= this.run();
+  }
+
+  /** Resolves when nothing is left, or what is left cannot be killed. */
+  async idle(): Promise<void> {
+    while (this.running !== null) await this.running;
+  }
+
+  private async run(): Promise<void> {
+    await nextTurn(); // so that ends of the same turn share one look
+    while (this.tracked.size > 0) {
+      const begin = monotonicMs();
+      await this.look();
+      if (this.tracked.size > 0) await pause(Math.max(limits.sweepPauseMs, limits.sweepPauseFactor * (monotonicMs() - begin)));
+    }
+    this.running = null;
+  }
+
+  private async look(): Promise<void> {
+    const looked = [...this.tracked.values()];
+    const processes = await this.snapshot();
+    const found = this.descendants(processes, this.match(processes, looked));
+    for (const [pid, tracked] of found) this.kill(processes.get(pid)!, tracked);
+    const survivors = new Set(found.values());
+    for (const tracked of looked) {
+      if (!survivors.has(tracked)) this.forget(tracked);
+      else if (++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, [...found].filter(([, owner]) => owner === tracked).map(([pid]) => pid));
+    }
+  }
+
+  private async snapshot(): Promise<Map<number, ProcessInfo>> {
+    const processes = new Map<number, ProcessInfo>();
+    let count = 0;
+    for (const name of readdirSync('/proc')) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid) || pid === process.pid) continue;
+      const info = readProcess(pid);
+      if (info !== null) processes.set(pid, info);
+      if (++count % limits.sliceSize === 0) await nextTurn();
+    }
+    return processes;
+  }
+
+  private match(processes: ReadonlyMap<number, ProcessInfo>, looked: readonly Tracked[]): Map<number, Tracked> {
+    const byPid = new Map<number, Tracked>();
+    for (const tracked of looked) {
+      const {pid, startTime} = tracked.root;
+      const holder = processes.get(pid);
+      // While a group or session lives, its number is not given out again, unless its leader's pid is in use: then it was.
+      if (pid !== 0 && (holder === undefined || holder.startTime === startTime)) byPid.set(pid, tracked);
+    }
+    const found = new Map<number, Tracked>();
+    for (const info of processes.values()) {
+      const tracked = byPid.get(info.session) ?? byPid.get(info.group) ?? this.tracked.get(keyOf(info.pid) ?? '');
+      if (tracked !== undefined) found.set(info.pid, tracked);
+    }
+    return found;
+  }
+
+  private descendants(processes: ReadonlyMap<number, ProcessInfo>, found: Map<number, Tracked>): Map<number, Tracked> {
+    for (let before = -1; before !== found.size; ) {
+      before = found.size;
+      for (const {pid, ppid} of processes.values()) {
+        const tracked = found.get(ppid);
+        if (tracked !== undefined && !found.has(pid)) found.set(pid, tracked);
+      }
+    }
+    return found;
+  }
+
+  private kill(info: ProcessInfo, {root}: Tracked): void {
+    // Between the look and now the pid may have become somebody else's.
+    if (readProcess(info.pid)?.startTime !== info.startTime) return;
+    try {
+      process.kill(info.pid, 'SIGKILL');
+    } catch (error) {
+      this.options.log.warn({key: root.key, pid: info.pid}, `cannot kill what a function left behind: ${String(error)}`);
+    }
+  }
+
+  private giveUp(tracked: Tracked, pids: readonly number[]): void {
+    this.options.log.warn({key: tracked.root.key, pids}, 'what a function left behind cannot be killed');
+    this.forget(tracked);
+  }
+
+  /** A root that was asked for again during the look stays. */
+  private forget(tracked: Tracked): void {
+    if (this.tracked.get(tracked.root.key) === tracked) this.tracked.delete(tracked.root.key);
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * What an earlier noded left in the spool, after its death (DESIGN.md section 5). Calls that had ended are
+ * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
+ */
+import {wallMs} from '../base/duration';
+import {errnoOf} from '../base/errors';
+import type {Ending} from '../base/outcome';
+import {endingOf, readJournal} from '../call/journal';
+import type {JournalRecord} from '../call/journal';
+import {examineStdout} from './output';
+import type {OutputScanner} from './output';
+import {readBootId, readProcess} from './process-tree';
+import type {ProcessTrees} from './process-tree';
+import type {Spool} from './spool';
+
+export interface Recovered {
+  readonly record: JournalRecord;
+  readonly ending: Ending;
+}
+
+export interface RecoveryOptions {
+  readonly spool: Spool;
+  readonly trees: ProcessTrees;
+  readonly newScanner: () => OutputScanner;
+  /** The limit of the present configuration; the one that a call was started with is not on file. */
+  readonly maxOutputBytes: (fnName: string) => number;
+}
+
+/** Reads all journals, in order of acceptance, and kills what is left of calls that had not ended. */
+export async function recoverCalls(options: RecoveryOptions): Promise<readonly Recovered[]> {
+  const recovered: Recovered[] = [];
+  const bootId = readBootId();
+  for (const {key, content} of options.spool.journals()) {
+    const record = readJournal(key, content);
+    if (record === null) options.spool.remove(key);
+    else recovered.push({record, ending: await endingFor(record, bootId, options)});
+  }
+  await options.trees.idle();
+  return recovered.sort((a, b) => a.record.accepted.acceptedAtMs - b.record.accepted.acceptedAtMs);
+}
+
+async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending> {
+  if (record.outcome !== null) return endingOf(record);
+  killLeftovers(record, bootId, options.trees);
+  const {ended} = record;
+  if (ended === null) return {kind: 'lost', reason: 'noded died under it', endedAtMs: wallMs()};
+  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
+  const {key, fnName} = record.accepted;
+  const sizes = options.spool.sizes(key);
+  const facts = await examineStdout(options.spool, key, sizes.stdoutBytes, options.maxOutputBytes(fnName), options.newScanner);
+  options.spool.trim(key, sizes);
+  return {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, ...facts, ...sizes, endedAtMs: ended.atMs};
+}
+
+/** Without a `started` line the key in the environment still tells whose it is. */
+function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId: string, trees: ProcessTrees): void {
+  const pid = started !== null && started.bootId === bootId ? started.pid : 0;
+  const startTime = started?.startTime ?? null;
+  if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime});
+  else if (pid !== 0 && readProcess(pid)?.startTime === startTime) killOne(pid);
+}
+
+/** What a `leave_running` function started may go on; the function process itself has nobody to report to. */
+function killOne(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}

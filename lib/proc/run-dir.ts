@@ -1,0 +1,61 @@
+/** The run directory: made, checked and locked before anything else in it is touched (DESIGN.md section 5). */
+import {spawnSync} from 'node:child_process';
+import {closeSync, constants, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, writeSync} from 'node:fs';
+import {join} from 'node:path';
+import {errnoOf, messageOf} from '../base/errors';
+import {unsafePath} from './safe-path';
+
+/** Why the run directory cannot be had: `locked` by another noded, or `unusable`. */
+export class RunDirError extends Error {
+  override readonly name = 'RunDirError';
+  constructor(
+    readonly kind: 'locked' | 'unusable',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+function checkDirectory(path: string): void {
+  const stats = lstatSync(path);
+  if (!stats.isDirectory()) throw new RunDirError('unusable', `${path} is not a directory`);
+  if (stats.uid !== process.getuid?.()) throw new RunDirError('unusable', `${path} belongs to uid ${stats.uid}, not to noded's user`);
+  if ((stats.mode & 0o077) !== 0) throw new RunDirError('unusable', `${path} has mode ${(stats.mode & 0o7777).toString(8)}; it must be 700`);
+  const unsafe = unsafePath(path);
+  if (unsafe !== null) throw new RunDirError('unusable', unsafe);
+}
+
+/** Makes a directory that only noded's user may look into, or checks that it is one. */
+export function makePrivateDirectory(path: string): void {
+  try {
+    mkdirSync(path, {recursive: true, mode: 0o700});
+    checkDirectory(path);
+  } catch (error) {
+    throw error instanceof RunDirError ? error : new RunDirError('unusable', messageOf(error));
+  }
+}
+
+/**
+ * Locks the run directory for as long as the returned descriptor is open; the kernel lets go of it when
+ * noded dies, however it dies. Node has no flock(2), so flock(1) locks an inherited descriptor: the lock
+ * belongs to the open file, which noded keeps.
+ */
+export function lockRunDir(runDir: string): number {
+  const path = join(runDir, 'lock');
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    throw new RunDirError('unusable', messageOf(error));
+  }
+  const {status, error} = spawnSync('flock', ['-xn', '3'], {stdio: ['ignore', 'ignore', 'ignore', fd]});
+  if (status === 0) {
+    ftruncateSync(fd);
+    writeSync(fd, `${process.pid}\n`, 0);
+    return fd;
+  }
+  const holder = readFileSync(path, 'utf8').trim();
+  closeSync(fd);
+  if (status === 1) throw new RunDirError('locked', `${runDir} is in use by another noded${holder === '' ? '' : `, pid ${holder}`}`);
+  throw new RunDirError('unusable', `flock(1) of util-linux could not lock ${path}: ${error === undefined ? `exit ${status}` : errnoOf(error)}`);
+}

@@ -1,0 +1,261 @@
+/**
+ * The files of a call, in `<run_dir>/calls/` (DESIGN.md section 5). Small reads, appends and creations are
+ * synchronous on purpose: on the run directory's filesystem they take some microseconds, less than the way
+ * to a thread and back, and nothing can come between them. What may be large is read in slices.
+ */
+import {closeSync, constants, createReadStream, fstatSync, openSync, readFileSync, readSync, readdirSync, renameSync, statSync, statfsSync, unlinkSync, writeSync} from 'node:fs';
+import type {ReadStream} from 'node:fs';
+import {join} from 'node:path';
+import {monotonicMs} from '../base/duration';
+import {NodedError, errnoOf, messageOf} from '../base/errors';
+import {limits} from '../base/limits';
+import {isKey} from '../call/call-id';
+import type {CallFiles} from '../call/journal';
+import {makePrivateDirectory} from './run-dir';
+
+const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
+const ownerOnly = 0o600;
+const kinds = ['args', 'out', 'err', 'call'] as const;
+type Kind = (typeof kinds)[number];
+
+/** Errors that mean: no room, or no way to get any. */
+const fullErrnos = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EFBIG', 'EIO', 'ENOENT', 'EACCES']);
+
+/** Standard streams of a function process. The caller closes them once the process has them. */
+export interface CallStreams {
+  readonly stdin: number;
+  readonly stdout: number;
+  readonly stderr: number;
+}
+
+export interface SpoolOptions {
+  readonly runDir: string;
+  readonly minFreeBytes: number;
+  readonly log: {warn(fields: object, message: string): void};
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at);
+}
+
+export class Spool implements CallFiles {
+  private readonly directory: string;
+  /** Output of urgent calls that had no files. */
+  private readonly unspooled = new Map<string, {readonly stdout: Buffer; readonly stderr: Buffer}>();
+  /** Journals whose last append was cut short: the next one begins a new line. */
+  private readonly torn = new Set<string>();
+  private readonly removing: string[] = [];
+  private freeBytes = Infinity;
+  private freeCheckedAt = -Infinity;
+
+  constructor(private readonly options: SpoolOptions) {
+    this.directory = join(options.runDir, 'calls');
+    makePrivateDirectory(this.directory);
+  }
+
+  create(key: string, line: string, args: Uint8Array, urgent: boolean): void {
+    if (!urgent && this.free() < this.options.minFreeBytes + args.byteLength) throw new NodedError('spool_full');
+    try {
+      this.writeNew(key, 'args', args);
+      this.writeNew(key, 'call', Buffer.from(line));
+    } catch (error) {
+      this.unlink(key);
+      const errno = errnoOf(error);
+      if (errno === 'ENOENT') this.restoreDirectory();
+      this.options.log.warn({key, errno}, `cannot make the files of a call: ${messageOf(error)}`);
+      throw new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
+    }
+  }
+
+  append(key: string, line: string): void {
+    const bytes = Buffer.from(this.torn.has(key) ? `\n${line}` : line);
+    try {
+      const fd = openSync(this.path(key, 'call'), O_WRONLY | O_APPEND | O_NOFOLLOW);
+      try {
+        const written = writeSync(fd, bytes);
+        if (written < bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were written`);
+        this.torn.delete(key);
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      this.torn.add(key);
+      this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the journal of a call: ${messageOf(error)}`);
+    }
+  }
+
+  /** Opens what becomes fd 0, 1 and 2 of the function process. Throws the system's error; nothing stays open then. */
+  openStreams(key: string): CallStreams {
+    const opened: number[] = [];
+    try {
+      opened.push(openSync(this.path(key, 'args'), O_RDONLY | O_NOFOLLOW));
+      // O_APPEND: a function that reopens /dev/stdout must not overwrite what it wrote.
+      for (const kind of ['out', 'err'] as const) opened.push(openSync(this.path(key, kind), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly));
+      return {stdin: opened[0]!, stdout: opened[1]!, stderr: opened[2]!};
+    } catch (error) {
+      for (const fd of opened) closeSync(fd);
+      throw error;
+    }
+  }
+
+  openStdout(key: string): number {
+    return openSync(this.path(key, 'out'), O_RDONLY | O_NOFOLLOW);
+  }
+
+  /** Sizes at this moment; 0 for a file that is not there. */
+  sizes(key: string): {readonly stdoutBytes: number; readonly stderrBytes: number} {
+    const kept = this.unspooled.get(key);
+    if (kept !== undefined) return {stdoutBytes: kept.stdout.length, stderrBytes: kept.stderr.length};
+    const size = (kind: Kind): number => statSync(this.path(key, kind), {throwIfNoEntry: false})?.size ?? 0;
+    return {stdoutBytes: size('out'), stderrBytes: size('err')};
+  }
+
+  /** After the end: the arguments have been read, and an empty file says no more than none. */
+  trim(key: string, {stdoutBytes, stderrBytes}: {readonly stdoutBytes: number; readonly stderrBytes: number}): void {
+    this.unlinkOne(key, 'args');
+    if (stdoutBytes === 0) this.unlinkOne(key, 'out');
+    if (stderrBytes === 0) this.unlinkOne(key, 'err');
+  }
+
+  keepUnspooled(key: string, stdout: Buffer, stderr: Buffer): void {
+    this.unspooled.set(key, {stdout, stderr});
+  }
+
+  /** Up to `length` bytes of stdout or stderr from `from` on. */
+  read(key: string, stream: 'stdout' | 'stderr', from: number, length: number): Buffer {
+    const kept = this.unspooled.get(key);
+    if (kept !== undefined) return kept[stream].subarray(from, from + length);
+    let fd: number;
+    try {
+      fd = openSync(this.path(key, stream === 'stdout' ? 'out' : 'err'), O_RDONLY | O_NOFOLLOW);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0);
+      throw error;
+    }
+    try {
+      const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, fstatSync(fd).size - from)));
+      return bytes.length === 0 ? bytes : bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** The first `length` bytes of stdout as a stream; for results that are too large to hold. */
+  stream(key: string, length: number): ReadStream {
+    return createReadStream('', {fd: this.openStdout(key), start: 0, end: length - 1, highWaterMark: limits.scanSliceBytes});
+  }
+
+  remove(key: string): void {
+    this.unspooled.delete(key);
+    this.torn.delete(key);
+    if (this.removing.push(key) === 1) setImmediate(() => this.removeSlice());
+  }
+
+  /** Removes now what is still to be removed: the daemon ends. */
+  flush(): void {
+    for (const key of this.removing.splice(0)) this.unlink(key);
+  }
+
+  bury(line: string): void {
+    const path = join(this.options.runDir, 'tombstones');
+    try {
+      // Two files, each of more lines than are kept in memory: together they hold all that count.
+      if ((statSync(path, {throwIfNoEntry: false})?.size ?? 0) > limits.maxTombstoneFileBytes) renameSync(path, `${path}.old`);
+      const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, ownerOnly);
+      try {
+        writeAll(fd, Buffer.from(line));
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      this.options.log.warn({errno: errnoOf(error)}, `cannot keep a tombstone: ${messageOf(error)}`);
+    }
+  }
+
+  /** The lines of both tombstone files, older first. */
+  *tombstones(): Generator<string> {
+    for (const name of ['tombstones.old', 'tombstones']) {
+      try {
+        yield* readFileSync(join(this.options.runDir, name), 'utf8').split('\n').filter((line) => line !== '');
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error;
+      }
+    }
+  }
+
+  /** Every journal on file; and removes what has none, which no call needs. */
+  *journals(): Generator<{readonly key: string; readonly content: string}> {
+    const names = readdirSync(this.directory);
+    const keys = new Set(names.filter((name) => name.endsWith('.call')).map((name) => name.slice(0, -5)).filter(isKey));
+    for (const name of names) {
+      const [key = '', kind] = name.split('.');
+      if (isKey(key) && !keys.has(key) && kinds.some((known) => known === kind)) unlinkSync(join(this.directory, name));
+    }
+    for (const key of keys) yield {key, content: this.readJournal(key)};
+  }
+
+  /** Bytes that the filesystem still has for noded. */
+  private free(): number {
+    // Once a while is enough: min_free leaves room for what is written in between.
+    if (monotonicMs() - this.freeCheckedAt > limits.freeCheckMs) {
+      this.freeCheckedAt = monotonicMs();
+      try {
+        const {bavail, bsize} = statfsSync(this.directory);
+        this.freeBytes = bavail * bsize;
+      } catch {
+        this.freeBytes = 0;
+      }
+    }
+    return this.freeBytes;
+  }
+
+  /** Somebody removed the directory under the running daemon; the next call shall have one. */
+  private restoreDirectory(): void {
+    try {
+      makePrivateDirectory(this.directory);
+    } catch (error) {
+      this.options.log.warn({}, messageOf(error));
+    }
+  }
+
+  private path(key: string, kind: Kind): string {
+    return `${this.directory}/${key}.${kind}`;
+  }
+
+  private writeNew(key: string, kind: Kind, bytes: Uint8Array): void {
+    const fd = openSync(this.path(key, kind), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly);
+    try {
+      writeAll(fd, bytes);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  private readJournal(key: string): string {
+    const fd = openSync(this.path(key, 'call'), O_RDONLY | O_NOFOLLOW);
+    try {
+      const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limits.maxJournalBytes));
+      return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  private removeSlice(): void {
+    for (const key of this.removing.splice(0, limits.sliceSize)) this.unlink(key);
+    if (this.removing.length > 0) setImmediate(() => this.removeSlice());
+  }
+
+  /** The journal last: what is left of a call without one is swept at the next start. */
+  private unlink(key: string): void {
+    for (const kind of kinds) this.unlinkOne(key, kind);
+  }
+
+  private unlinkOne(key: string, kind: Kind): void {
+    try {
+      unlinkSync(this.path(key, kind));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') this.options.log.warn({key, errno: errnoOf(error)}, `cannot remove a file of a call: ${messageOf(error)}`);
+    }
+  }
+}
