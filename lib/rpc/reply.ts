@@ -1,0 +1,121 @@
+/** What an operation answers, whatever the protocol: pieces of bytes, some of them still in a file. */
+import type {Readable} from 'node:stream';
+import {monotonicMs, msToSeconds, wallMs} from '../base/duration';
+import {limits} from '../base/limits';
+import {hasResult} from '../base/outcome';
+import type {Outcome, VisibleState} from '../base/outcome';
+import {callIdOf} from '../call/call';
+import type {Call} from '../call/call';
+import {writeAnswer} from './protocol-answer';
+import type {CallError, CallInfo, StderrTail} from './protocol-answer';
+
+/** A piece of an answer: bytes, or as many bytes as a stream will give. */
+export type Piece = Buffer | {readonly byteLength: number; open(): Readable};
+
+export interface Reply {
+  readonly contentType: 'application/json' | 'text/plain; version=0.0.4; charset=utf-8';
+  readonly pieces: readonly Piece[];
+  /** Told once the reply was handed to the kernel: that is not yet 'received'. */
+  readonly sent?: () => void;
+}
+
+/** The files of calls, as answers need them; proc/spool.ts. */
+export interface ResultFiles {
+  sizes(key: string): {readonly stdoutBytes: number; readonly stderrBytes: number};
+  read(key: string, stream: 'stdout' | 'stderr', from: number, length: number): Buffer;
+  stream(key: string, length: number): Readable;
+}
+
+export function jsonReply(value: unknown): Reply {
+  return {contentType: 'application/json', pieces: [Buffer.from(JSON.stringify(value))]};
+}
+
+/** Bytes of stderr that are there now. */
+export function stderrBytesOf(call: Call, files: ResultFiles): number {
+  if (call.ending !== null) return call.ending.kind === 'exited' ? call.ending.stderrBytes : 0;
+  return files.sizes(call.accepted.key).stderrBytes;
+}
+
+/** The tail of stderr: from `from` on, or its end; never more than limits.maxStderrTailBytes. */
+function stderrTail(call: Call, files: ResultFiles, from: number | null): StderrTail {
+  const size = stderrBytesOf(call, files);
+  const wanted = Math.min(from ?? 0, size);
+  const begin = Math.max(wanted, size - limits.maxStderrTailBytes);
+  const bytes = size > begin ? files.read(call.accepted.key, 'stderr', begin, size - begin) : Buffer.alloc(0);
+  return {from: begin, next: begin + bytes.length, dropped: begin - wanted, text: bytes.toString()};
+}
+
+/** A monotonic instant as the wall clock shows it now, in seconds since the epoch. */
+const wallSeconds = (instant: number): number => msToSeconds(wallMs() + instant - monotonicMs());
+
+export interface CallView {
+  readonly duplicate: boolean;
+  readonly stderr: StderrTail | null;
+}
+
+export function callInfo(call: Call, {duplicate, stderr}: CallView): CallInfo {
+  const {accepted, ending} = call;
+  const exited = ending?.kind === 'exited' ? ending : null;
+  return {
+    id: callIdOf(call),
+    fnName: accepted.fnName,
+    requestId: accepted.requestId,
+    role: accepted.role,
+    state: call.state as VisibleState, // a call that is gone is not in the table
+    outcome: call.outcome,
+    exitCode: exited?.exitCode ?? null,
+    signal: exited?.signal ?? null,
+    stoppedBy: call.stopCause,
+    startedAt: call.startedAtMs === null ? null : msToSeconds(call.startedAtMs),
+    endedAt: ending === null ? null : msToSeconds(ending.endedAtMs),
+    elapsed: msToSeconds((call.endedAt ?? monotonicMs()) - call.acceptedAt),
+    abortAt: call.abortAt === null ? null : wallSeconds(call.abortAt),
+    expiresAt: call.expiresAt === null ? null : wallSeconds(call.expiresAt),
+    duplicate,
+    stderr,
+  };
+}
+
+const sentences: Readonly<Record<Exclude<Outcome, 'ok'>, (call: Call) => string>> = {
+  failed: ({ending}) => `the function exited with code ${ending?.kind === 'exited' ? ending.exitCode : '?'}`,
+  invalid_output: ({ending}) => `the function exited with code 0, but its stdout is not one JSON value: ${(ending?.kind === 'exited' && ending.outputReason) || 'it is empty'}`,
+  output_too_large: ({ending}) => `the function's stdout is over max_output (${ending?.kind === 'exited' ? ending.stdoutBytes : '?'} bytes)`,
+  signaled: ({ending}) => {
+    const signal = ending?.kind === 'exited' ? ending.signal : null;
+    return signal === 'SIGXFSZ' ? 'the function was ended by SIGXFSZ: it wrote a file larger than its max_output' : `the function was ended by ${signal}`;
+  },
+  start_failed: ({ending}) => (ending?.kind === 'not_started' ? `the function process could not be started: ${ending.errno} (${ending.stage})` : 'not started'),
+  aborted: () => 'the call was aborted',
+  deadline: () => 'the call took longer than its abort_after',
+  shutdown: () => 'noded was stopped while the call ran',
+  lost: ({ending}) => `nobody can know what became of the call: ${ending?.kind === 'lost' ? ending.reason : ''}`,
+};
+
+function callError(call: Call): CallError | null {
+  const {outcome, ending} = call;
+  if (outcome === null || outcome === 'ok') return null;
+  const facts = ending?.kind === 'not_started' ? {errno: ending.errno, stage: ending.stage} : {};
+  return {code: outcome, message: sentences[outcome](call), ...facts};
+}
+
+/** The result's bytes; `null` unless stdout is the result. */
+function resultPiece(call: Call, files: ResultFiles): Piece {
+  const {ending, outcome} = call;
+  if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
+  const {key} = call.accepted;
+  if (ending.stdoutBytes <= limits.maxInlineResultBytes) return files.read(key, 'stdout', 0, ending.stdoutBytes);
+  return {byteLength: ending.stdoutBytes, open: () => files.stream(key, ending.stdoutBytes)};
+}
+
+export interface AnswerView {
+  readonly duplicate: boolean;
+  readonly stderrFrom: number | null;
+  readonly waitedMs: number;
+}
+
+/** The answer of section 8 for a call as it is now: head, result byte for byte, tail. */
+export function answerPieces(call: Call, files: ResultFiles, {duplicate, stderrFrom, waitedMs}: AnswerView): readonly Piece[] {
+  const info = callInfo(call, {duplicate, stderr: stderrTail(call, files, stderrFrom)});
+  const {head, tail} = writeAnswer(info, msToSeconds(waitedMs), callError(call));
+  return [Buffer.from(head), resultPiece(call, files), Buffer.from(tail)];
+}

@@ -1,0 +1,141 @@
+/**
+ * TLS of both sides, and which certificate is which role (DESIGN.md section 9). The chain is proven by
+ * the handshake; that says who somebody is, not what they may do. So every request is checked again,
+ * against the roles as they are now: a certificate that was struck off loses its open connections' rights too.
+ */
+import {X509Certificate, constants as cryptoConstants, createPrivateKey} from 'node:crypto';
+import {closeSync, constants, fstatSync, openSync, readFileSync} from 'node:fs';
+import type {SecureContextOptions, TLSSocket, TlsOptions} from 'node:tls';
+import {NodedError, messageOf} from '../base/errors';
+import {wallMs} from '../base/duration';
+import {limits} from '../base/limits';
+
+export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
+
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string;
+}
+
+/** What a connection is made from: PEM texts that have been checked to fit together. */
+export interface TlsMaterial {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca: Buffer;
+  /** End of the certificate's validity, ms since the epoch. */
+  readonly notAfterMs: number;
+}
+
+function readPem(path: string, what: string, secret: boolean): Buffer {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    const {mode, size} = fstatSync(fd);
+    if (secret && (mode & 0o077) !== 0) throw new Error(`may be read by others (mode ${(mode & 0o777).toString(8)}); chmod 600 it`);
+    if (size > limits.maxConfigBytes) throw new Error('is too large to be one');
+    return readFileSync(fd);
+  } catch (error) {
+    throw new Error(`${what} ${path}: ${messageOf(error)}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Reads and checks certificate, key and CA. Throws an Error that names the file and what is wrong with it. */
+export function loadTls(files: TlsFiles): TlsMaterial {
+  const cert = readPem(files.cert, 'certificate', false);
+  const key = readPem(files.key, 'key', true);
+  const ca = readPem(files.ca, 'CA', false);
+  const wrap = <T>(path: string, read: () => T): T => {
+    try {
+      return read();
+    } catch (error) {
+      throw new Error(`${path}: ${messageOf(error)}`);
+    }
+  };
+  const certificate = wrap(files.cert, () => new X509Certificate(cert));
+  wrap(files.ca, () => new X509Certificate(ca));
+  const privateKey = wrap(files.key, () => createPrivateKey(key));
+  if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of ${files.cert}`);
+  const notAfterMs = Date.parse(certificate.validTo);
+  if (notAfterMs < wallMs()) throw new Error(`${files.cert} expired at ${certificate.validTo}; this machine's clock says ${new Date(wallMs()).toISOString()}`);
+  return {cert, key, ca, notAfterMs};
+}
+
+/** What a listening noded needs; also what `setSecureContext` takes on a reload. */
+export function serverOptions({cert, key, ca}: TlsMaterial, minVersion: TlsVersion): TlsOptions & SecureContextOptions {
+  return {
+    cert,
+    key,
+    ca,
+    minVersion,
+    requestCert: true,
+    rejectUnauthorized: true,
+    // No tickets: with TLS 1.3 a resumed session can look authorized without any certificate (nodejs/node#35317).
+    secureOptions: cryptoConstants.SSL_OP_NO_TICKET | cryptoConstants.SSL_OP_NO_RENEGOTIATION,
+    handshakeTimeout: limits.handshakeTimeoutMs,
+  };
+}
+
+/** What a master's connections need. */
+export function clientOptions({cert, key, ca}: TlsMaterial): SecureContextOptions {
+  return {cert, key, ca, minVersion: 'TLSv1.2'};
+}
+
+/** Who may call: a role of noded.conf(5). */
+export interface Role {
+  readonly name: string;
+  /** SHA-256 fingerprints as 64 lower-case hexadecimal digits, or subjects as `CN=…,O=…`. */
+  readonly certificates: readonly string[];
+  /** Function names; `*` is every function. */
+  readonly functions: readonly string[];
+}
+
+/** The role of everyone when there is no TLS, and of the local socket: it may do everything. */
+export const localRole: Role = {name: 'local', certificates: [], functions: ['*']};
+
+export function mayCall(role: Role, fnName: string): boolean {
+  return role.functions.includes('*') || role.functions.includes(fnName);
+}
+
+/** A certificate's name in `certificates`: a fingerprint in one spelling, or the subject as it is. */
+export function normalizeCertificate(text: string): string {
+  const hex = text.replace(/^sha256:/i, '').replaceAll(':', '').toLowerCase();
+  return /^[0-9a-f]{64}$/.test(hex) ? hex : text;
+}
+
+/** What is read once per connection from the peer's certificate. */
+export interface Peer {
+  readonly fingerprint: string;
+  readonly subject: string;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+export function peerOf(certificate: X509Certificate): Peer {
+  return {
+    fingerprint: normalizeCertificate(certificate.fingerprint256),
+    subject: certificate.subject.replaceAll('\n', ','),
+    notBeforeMs: Date.parse(certificate.validFrom),
+    notAfterMs: Date.parse(certificate.validTo),
+  };
+}
+
+/** The peer of a TLS connection, or null if it showed no certificate (a resumed session may not have). */
+export function peerOfSocket(socket: TLSSocket): Peer | null {
+  const certificate = socket.getPeerX509Certificate();
+  return certificate === undefined || !socket.authorized ? null : peerOf(certificate);
+}
+
+/** The role of a peer now. Throws no_certificate, certificate_expired or forbidden: default deny. */
+export function roleOf(peer: Peer | null, roles: readonly Role[]): Role {
+  if (peer === null) throw new NodedError('no_certificate');
+  const now = wallMs();
+  if (now < peer.notBeforeMs || now > peer.notAfterMs) {
+    const [from, to, clock] = [peer.notBeforeMs, peer.notAfterMs, now].map((ms) => new Date(ms).toISOString());
+    throw new NodedError('certificate_expired', {message: `the client certificate is good from ${from} to ${to}; this node's clock says ${clock}`});
+  }
+  const role = roles.find(({certificates}) => certificates.includes(peer.fingerprint) || certificates.includes(peer.subject));
+  if (role === undefined) throw new NodedError('forbidden', {message: `no role has the certificate sha256:${peer.fingerprint} (${peer.subject})`});
+  return role;
+}
