@@ -1,0 +1,210 @@
+/** noded.conf(5): read, checked, and brought together with the command line, which wins. */
+import {readFileSync, statSync} from 'node:fs';
+import {networkInterfaces} from 'node:os';
+import {isAbsolute, resolve} from 'node:path';
+import {parse} from 'smol-toml';
+import {secondsToMs} from '../base/duration';
+import {errnoOf, messageOf} from '../base/errors';
+import {defaults, limits} from '../base/limits';
+import {normalizeCertificate} from '../rpc/tls';
+import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
+
+export const defaultConfigPath = '/etc/noded/noded.conf';
+export const defaultFunctionDirectories = ['/usr/local/lib/noded/functions', '/etc/noded/functions.d'];
+
+export type OnStop = 'terminate' | 'drain' | 'leave';
+export type ConfiguredLimits = {readonly [K in keyof typeof defaults]: number};
+
+export interface Config {
+  readonly port: number;
+  readonly address: string;
+  /** Null without TLS. */
+  readonly tls: TlsFiles | null;
+  readonly tlsMinVersion: TlsVersion;
+  readonly roles: readonly Role[];
+  readonly runDir: string;
+  readonly functionDirectories: readonly string[];
+  /** `[function.NAME]`: fn_name → JSON text. */
+  readonly functionConfig: ReadonlyMap<string, string>;
+  readonly limits: ConfiguredLimits;
+  readonly onStop: OnStop;
+  readonly stopKillAfterMs: number;
+  readonly drainTimeoutMs: number;
+  readonly daemonize: boolean;
+  readonly pidFile: string | null;
+  readonly logFile: string | null;
+  readonly debug: boolean;
+}
+
+/** What the command line may say; the names are those of its options. */
+export interface CommandLine {
+  readonly config?: string;
+  readonly port?: string;
+  readonly bind?: string;
+  readonly interface?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly ca?: string;
+  readonly ssl: boolean;
+  readonly runDir?: string;
+  readonly functions?: readonly string[];
+  readonly daemonize?: boolean;
+  readonly foreground?: boolean;
+  readonly pidFile?: string;
+  readonly debug?: boolean;
+}
+
+/** What is wrong with the configuration, in one line: exit 78. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+type Table = Readonly<Record<string, unknown>>;
+type Check<T> = (value: unknown, key: string) => T;
+
+function fail(key: string, what: string): never {
+  throw new ConfigError(`${key} must be ${what}`);
+}
+
+const isTable = (value: unknown): value is Table => typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+const text: Check<string> = (value, key) => (typeof value === 'string' && value !== '' ? value : fail(key, 'a string'));
+const flag: Check<boolean> = (value, key) => (typeof value === 'boolean' ? value : fail(key, 'true or false'));
+const path: Check<string> = (value, key) => (isAbsolute(text(value, key)) ? (value as string) : fail(key, 'an absolute path'));
+const list: Check<readonly string[]> = (value, key) =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string') ? (value as string[]) : fail(key, 'an array of strings');
+const paths: Check<readonly string[]> = (value, key) => list(value, key).map((item) => path(item, key));
+const seconds: Check<number> = (value, key) =>
+  typeof value === 'number' && Number.isFinite(value) && value >= 0 ? secondsToMs(value) : fail(key, 'a number of seconds, 0 or more');
+const whole: Check<number> = (value, key) => (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : fail(key, 'a whole number, 0 or more'));
+const port: Check<number> = (value, key) => (whole(value, key) <= 65535 ? (value as number) : fail(key, 'a port, 0 to 65535'));
+const oneOf =
+  <T extends string>(...choices: readonly T[]): Check<T> =>
+  (value, key) =>
+    choices.find((choice) => choice === value) ?? fail(key, `one of ${choices.join(', ')}`);
+
+const topKeys = ['port', 'bind', 'interface', 'cert', 'key', 'ca', 'ssl', 'tls_min_version', 'run_dir', 'functions', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits', 'roles', 'function'];
+
+/** Keys of `[limits]`, as they stand in the file; bytes are whole numbers, durations seconds. */
+const limitKeys: {readonly [K in keyof typeof defaults]: readonly [key: string, check: Check<number>]} = {
+  maxCalls: ['max_calls', whole],
+  maxUrgentCalls: ['max_urgent_calls', whole],
+  maxWaiters: ['max_waiters', whole],
+  maxConnections: ['max_connections', whole],
+  maxRequestBytes: ['max_request', whole],
+  maxOutputBytes: ['max_output', whole],
+  maxWaitMs: ['max_wait', seconds],
+  killAfterMs: ['kill_after', seconds],
+  keepResultMs: ['keep_result', seconds],
+  maxResults: ['max_results', whole],
+  maxSpoolBytes: ['max_spool', whole],
+  minFreeBytes: ['min_free', whole],
+};
+
+class Section {
+  constructor(
+    private readonly table: Table,
+    private readonly prefix: string,
+    known: readonly string[] | null,
+  ) {
+    for (const key of Object.keys(table)) {
+      if (known !== null && !known.includes(key)) throw new ConfigError(`${prefix}${key} is not a key of noded.conf`);
+    }
+  }
+
+  get<T, D>(key: string, check: Check<T>, absent: D): T | D {
+    return this.table[key] === undefined ? absent : check(this.table[key], this.prefix + key);
+  }
+
+  tables(key: string): [name: string, table: Table][] {
+    const value = this.table[key] ?? {};
+    if (!isTable(value)) return fail(key, 'a table');
+    return Object.entries(value).map(([name, table]) => [name, isTable(table) ? table : fail(`${key}.${name}`, 'a table')]);
+  }
+
+  section(key: string, known: readonly string[]): Section {
+    const value = this.table[key] ?? {};
+    return isTable(value) ? new Section(value, `${key}.`, known) : fail(key, 'a table');
+  }
+}
+
+function readFile(given: string | undefined): Section {
+  const file = given ?? defaultConfigPath;
+  let content = '';
+  try {
+    if (statSync(file).size > limits.maxConfigBytes) throw new Error('is too large');
+    content = readFileSync(file, 'utf8');
+  } catch (error) {
+    // Only the file that nobody named may be missing.
+    if (given !== undefined || errnoOf(error) !== 'ENOENT') throw new ConfigError(`${file}: ${messageOf(error)}`);
+  }
+  try {
+    return new Section(parse(content) as Table, '', topKeys);
+  } catch (error) {
+    throw new ConfigError(`${file}: ${messageOf(error).split('\n')[0]}`);
+  }
+}
+
+function readRoles(file: Section): readonly Role[] {
+  return file.tables('roles').map(([name, table]) => {
+    const role = new Section(table, `roles.${name}.`, ['certificates', 'functions']);
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name) || name === 'local') throw new ConfigError(`roles.${name}: a role's name is 1 to 64 of A-Z a-z 0-9 _ -, and not local`);
+    return {name, certificates: role.get('certificates', list, []).map(normalizeCertificate), functions: role.get('functions', list, [])};
+  });
+}
+
+function addressOf(interfaceName: string): string {
+  const addresses = networkInterfaces()[interfaceName];
+  const found = addresses?.find(({family}) => family === 'IPv4') ?? addresses?.[0];
+  if (found === undefined) throw new ConfigError(`the interface ${interfaceName} has no address`);
+  return found.address;
+}
+
+function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
+  if (line.bind !== undefined && line.interface !== undefined) throw new ConfigError('give an address or an interface to listen on, not both');
+  const byLine = line.bind ?? (line.interface === undefined ? undefined : addressOf(line.interface));
+  const bind = file.get('bind', text, undefined);
+  const interfaceName = file.get('interface', text, undefined);
+  if (bind !== undefined && interfaceName !== undefined) throw new ConfigError('bind and interface exclude each other');
+  const address = byLine ?? bind ?? (interfaceName === undefined ? undefined : addressOf(interfaceName)) ?? (ssl ? '0.0.0.0' : '127.0.0.1');
+  const isLoopback = /^127\.\d+\.\d+\.\d+$/.test(address) || address === '::1' || address === 'localhost';
+  if (!ssl && !isLoopback) throw new ConfigError(`without TLS noded listens on loopback only, not on ${address}`);
+  return address;
+}
+
+function readLimits(file: Section): ConfiguredLimits {
+  const section = file.section('limits', Object.values(limitKeys).map(([key]) => key));
+  const entries = Object.entries(limitKeys) as [keyof typeof defaults, (typeof limitKeys)[keyof typeof defaults]][];
+  return Object.fromEntries(entries.map(([name, [key, check]]) => [name, section.get(key, check, defaults[name])])) as ConfiguredLimits;
+}
+
+/** Where a detached noded logs if nothing is said: it has no standard error. */
+const detachedLogFile = '/var/log/noded.log';
+
+/** Reads noded.conf and the command line. Throws a ConfigError with one clear line. */
+export function readConfig(line: CommandLine): Config {
+  const file = readFile(line.config);
+  const ssl = line.ssl && file.get('ssl', flag, true);
+  // Paths of the command line are the caller's, relative to where it was typed; those of the file must be absolute.
+  const resolved = (value: string | undefined): string | undefined => (value === undefined ? undefined : resolve(value));
+  const tlsPath = (name: 'cert' | 'key' | 'ca', absent: string): string => resolved(line[name]) ?? file.get(name, path, absent);
+  const daemonize = line.foreground === true ? false : (line.daemonize ?? file.get('daemonize', flag, false));
+  const linePort = line.port === undefined ? undefined : port(/^\d{1,5}$/.test(line.port) ? Number(line.port) : line.port, '--port');
+  return {
+    port: linePort ?? file.get('port', port, 1811),
+    address: readAddress(file, line, ssl),
+    tls: ssl ? {cert: tlsPath('cert', '/etc/noded/node.crt'), key: tlsPath('key', '/etc/noded/node.key'), ca: tlsPath('ca', '/etc/noded/ca.crt')} : null,
+    tlsMinVersion: file.get('tls_min_version', oneOf<TlsVersion>('TLSv1.2', 'TLSv1.3'), 'TLSv1.3'),
+    roles: readRoles(file),
+    runDir: resolved(line.runDir) ?? file.get('run_dir', path, '/run/noded'),
+    functionDirectories: line.functions?.map((directory) => resolve(directory)) ?? file.get('functions', paths, defaultFunctionDirectories),
+    functionConfig: new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)])),
+    limits: readLimits(file),
+    onStop: file.get('on_stop', oneOf<OnStop>('terminate', 'drain', 'leave'), 'terminate'),
+    stopKillAfterMs: file.get('stop_kill_after', seconds, 0),
+    drainTimeoutMs: file.get('drain_timeout', seconds, 300_000),
+    daemonize,
+    pidFile: resolved(line.pidFile) ?? file.get('pid_file', path, null),
+    logFile: file.get('log_file', path, daemonize ? detachedLogFile : null),
+    debug: line.debug ?? file.get('debug', flag, false),
+  };
+}

@@ -1,0 +1,43 @@
+/**
+ * sd_notify(3), when systemd asks for it by NOTIFY_SOCKET. Node has no datagram sockets of the Unix kind,
+ * so systemd-notify(1), which is there wherever systemd is, sends the messages; the unit therefore says
+ * NotifyAccess=all. (npm's sd-notify would have to be compiled on every node.)
+ */
+import {spawn} from 'node:child_process';
+import {messageOf} from '../base/errors';
+import type {Log} from '../base/log';
+
+export class Notifier {
+  private readonly enabled = process.env.NOTIFY_SOCKET !== undefined;
+  private watchdog: NodeJS.Timeout | undefined;
+
+  constructor(private readonly log: Log) {}
+
+  ready(status: string): void {
+    this.send('READY=1', `STATUS=${status}`, `MAINPID=${process.pid}`);
+    const watchdogMs = Number(process.env.WATCHDOG_USEC ?? 0) / 1000;
+    // A timer of the loop: when the loop stands still, so does the watchdog's news.
+    if (this.enabled && watchdogMs > 0) this.watchdog ??= setInterval(() => this.send('WATCHDOG=1'), watchdogMs / 2).unref();
+  }
+
+  reloading(): void {
+    this.send('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+  }
+
+  stopping(status: string): void {
+    this.send('STOPPING=1', `STATUS=${status}`);
+  }
+
+  private send(...assignments: readonly string[]): void {
+    if (!this.enabled) return;
+    try {
+      spawn('systemd-notify', assignments, {stdio: 'ignore'}).on('error', (error) => this.complain(error));
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  private complain(error: unknown): void {
+    this.log.warn({}, `systemd-notify: ${messageOf(error)}`);
+  }
+}
