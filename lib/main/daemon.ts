@@ -81,6 +81,8 @@ export class Daemon {
     await this.recover();
     const port = await this.listen();
     await this.listenLocally();
+    // Not before the port is open: neither is needed for an answer, and each takes as long as the rest of a start.
+    setImmediate(() => this.metrics.instruments);
     this.log.info({port, address: this.config.address, tls: this.tls !== null, functions: this.catalog.list().length, version}, 'noded is ready');
     return port;
   }
