@@ -1,0 +1,83 @@
+# make demo    see it work            make run     a noded to play with
+# make check   all tests              make help    the rest
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+SBINDIR    ?= $(PREFIX)/sbin
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib/noded
+MANDIR     ?= $(PREFIX)/share/man
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+SYSCONFDIR ?= /etc
+
+MOCHA    = node_modules/.bin/mocha
+TSC      = node_modules/.bin/tsc
+SOURCES  = $(shell find lib -name '*.ts')
+MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7
+FUNCTIONS = $(shell find functions -type f)
+
+.PHONY: all check spec coverage man-lint bench demo run install uninstall clean help
+
+all: build/stamp ## compile
+
+# npm writes this file last; without it, or with an older one, packages are missing.
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+build/stamp: node_modules/.package-lock.json tsconfig.json tsconfig.build.json $(SOURCES)
+	rm -rf build/lib
+	$(TSC) -p tsconfig.build.json
+	@touch $@
+
+check: node_modules/.package-lock.json ## types, then all specs with the coverage floors, then the man pages
+	$(TSC) --noEmit -p tsconfig.json
+	$(MAKE) --no-print-directory coverage man-lint
+
+spec: node_modules/.package-lock.json ## all specs, without coverage
+	$(MOCHA)
+
+# The core is covered whole; everything else has a floor.
+coverage: node_modules/.package-lock.json ## all specs, and what they reach
+	rm -rf coverage
+	node_modules/.bin/c8 --all --include 'lib/**' --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
+	node_modules/.bin/c8 report --all --include 'lib/call/**' --include lib/rpc/protocol.ts --reporter text-summary --check-coverage --lines 100 --branches 100
+
+man-lint: ## the man pages, as mandoc sees them
+	mandoc -T lint -W warning $(MAN)
+
+bench: all ## figures against peers: bench/README.md
+	node --require ts-node/register bench/run.ts $(BENCH)
+
+demo: all ## certificates, a noded over TLS, a call that is waited for twice
+	doc/demo
+
+run: all ## a noded in the foreground, plain HTTP on 127.0.0.1:1811
+	mkdir -p build/run && chmod 700 build/run
+	bin/noded --no-ssl --run-dir build/run/noded --functions functions
+
+install: all ## PREFIX=/usr/local DESTDIR=
+	install -d $(DESTDIR)$(LIBDIR)/bin $(DESTDIR)$(LIBDIR)/functions $(DESTDIR)$(LIBDIR)/node_modules $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR)
+	rm -rf $(DESTDIR)$(LIBDIR)/lib $(DESTDIR)$(LIBDIR)/node_modules/*
+	cp -R build/lib $(DESTDIR)$(LIBDIR)/lib
+	npm ls --omit=dev --all --parseable 2>/dev/null | sed -n 's,^$(CURDIR)/,,p' | tar -cf - -T - | tar -xf - -C $(DESTDIR)$(LIBDIR)
+	install -m 644 package.json LICENSE $(DESTDIR)$(LIBDIR)
+	install -m 755 bin/noded bin/nodectl $(DESTDIR)$(LIBDIR)/bin
+	for f in $(FUNCTIONS); do case $$f in *.toml) m=644;; *) m=755;; esac; install -m $$m $$f $(DESTDIR)$(LIBDIR)/functions; done
+	ln -sfr $(DESTDIR)$(LIBDIR)/bin/noded $(DESTDIR)$(SBINDIR)/noded
+	ln -sfr $(DESTDIR)$(LIBDIR)/bin/nodectl $(DESTDIR)$(BINDIR)/nodectl
+	for p in $(MAN); do d=$(DESTDIR)$(MANDIR)/man$${p##*.}; install -d $$d && install -m 644 $$p $$d; done
+	install -d $(DESTDIR)$(UNITDIR) && sed 's,@PREFIX@,$(PREFIX),' etc/noded.service > $(DESTDIR)$(UNITDIR)/noded.service && chmod 644 $(DESTDIR)$(UNITDIR)/noded.service
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/noded $(DESTDIR)$(SYSCONFDIR)/noded/functions.d
+	[ -e $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf ] || install -m 644 etc/noded.conf $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf
+
+uninstall: ## all of that but /etc/noded
+	rm -rf $(DESTDIR)$(LIBDIR)
+	rm -f $(DESTDIR)$(SBINDIR)/noded $(DESTDIR)$(BINDIR)/nodectl $(DESTDIR)$(UNITDIR)/noded.service
+	for p in $(notdir $(MAN)); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
+
+clean: ## what was built, not what was installed
+	rm -rf build coverage
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
