@@ -9,6 +9,8 @@ import type {Counts, TableObserver} from '../call/call-table';
 import type {Instruments} from './instruments';
 
 const nanosecondsPerSecond = 1e9;
+/** How often Node looks; what it measures includes this pause. */
+const lagResolutionMs = 10;
 export interface LoopLag {
   /** Seconds that the event loop came late, since the last look. */
   readonly mean: number;
@@ -25,7 +27,7 @@ export interface GaugeSource {
 }
 
 export class Metrics implements TableObserver {
-  private readonly lag: IntervalHistogram = monitorEventLoopDelay({resolution: 10});
+  private readonly lag: IntervalHistogram = monitorEventLoopDelay({resolution: lagResolutionMs});
   private loaded: Instruments | undefined;
 
   constructor(private readonly log: Log) {
@@ -44,8 +46,8 @@ export class Metrics implements TableObserver {
     this.instruments.calls.inc({fn_name: accepted.fnName, outcome: outcome ?? ''});
     this.instruments.seconds.observe({fn_name: accepted.fnName}, elapsed);
     const fields = {call: callIdOf(call), fn_name: accepted.fnName, request_id: accepted.requestId ?? undefined, role: accepted.role, outcome, elapsed: Math.round(elapsed * 1000) / 1000, reason: accepted.reason ?? undefined};
-    if (outcome === 'ok') this.log.debug(fields, 'a call has ended');
-    else this.log.info(fields, 'a call has ended, and not well');
+    if (outcome === 'ok') this.log.debug(fields, 'call ended');
+    else this.log.info(fields, 'call ended');
   }
 
   duplicate(call: Call): void {
@@ -79,7 +81,7 @@ export class Metrics implements TableObserver {
   }
 
   loopLag(): LoopLag {
-    const seconds = (nanoseconds: number): number => (Number.isFinite(nanoseconds) ? Math.max(0, nanoseconds) / nanosecondsPerSecond : 0);
+    const seconds = (nanoseconds: number): number => Math.max(0, (Number.isFinite(nanoseconds) ? nanoseconds / nanosecondsPerSecond : 0) - lagResolutionMs / 1000);
     return {mean: seconds(this.lag.mean), p99: seconds(this.lag.percentile(99)), max: seconds(this.lag.max)};
   }
 
