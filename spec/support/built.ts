@@ -1,0 +1,25 @@
+/** noded as it is installed: compiled JavaScript, which starts several times as fast as the sources do. */
+import {spawnSync} from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import {join} from 'node:path';
+
+const checkout = join(__dirname, '../..');
+
+export class BuiltNoded {
+  readonly root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-built-')));
+  readonly program = join(this.root, 'bin/noded');
+
+  /** Compiles; takes some seconds. Throws with the compiler's words if it made nothing. */
+  constructor() {
+    const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
+    const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false'], {encoding: 'utf8'});
+    if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${stdout}`);
+    for (const name of ['package.json', 'bin']) fs.cpSync(join(checkout, name), join(this.root, name), {recursive: true});
+    fs.symlinkSync(join(checkout, 'node_modules'), join(this.root, 'node_modules'));
+  }
+
+  dispose(): void {
+    fs.rmSync(this.root, {recursive: true, force: true});
+  }
+}
