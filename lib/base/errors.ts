@@ -4,7 +4,9 @@
  */
 
 /** The one fact that decides whether a master may retry: was a function started by this request? */
-export type Started = 'no' | 'yes' | 'unknown';
+export const startedFacts = ['no', 'yes', 'unknown'] as const;
+
+export type Started = (typeof startedFacts)[number];
 
 interface ErrorKind {
   readonly status: number;

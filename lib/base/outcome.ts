@@ -16,14 +16,18 @@ export const outcomes = [
 export type Outcome = (typeof outcomes)[number];
 
 /** Why noded stopped a call; each is also the outcome that the stop leads to. */
-export type StopCause = Extract<Outcome, 'aborted' | 'deadline' | 'shutdown'>;
+export const stopCauses = ['aborted', 'deadline', 'shutdown'] as const satisfies readonly Outcome[];
+
+export type StopCause = (typeof stopCauses)[number];
 
 export function isOutcome(value: unknown): value is Outcome {
   return (outcomes as readonly unknown[]).includes(value);
 }
 
 /** What stdout turned out to be once the function process had ended. */
-export type OutputKind = 'json' | 'empty' | 'invalid' | 'too_large';
+export const outputKinds = ['json', 'empty', 'invalid', 'too_large'] as const;
+
+export type OutputKind = (typeof outputKinds)[number];
 
 /** How a function process ended, as its spawner reports it. */
 export type Ending =

@@ -42,13 +42,13 @@ export function parseCallId(text: string): CallIdParts | null {
 
 /**
  * Whether `given` names the call `actual`. An ID that was given out while the call was starting has
- * cpid 0 and stays good.
+ * cpid 0 and stays good; and a whole one stays good if the start was not on file when noded died.
  */
 export function isSameCall(given: CallIdParts, actual: CallIdParts): boolean {
   return (
     given.key === actual.key &&
     given.ppid === actual.ppid &&
     given.acceptedAtMs === actual.acceptedAtMs &&
-    (given.cpid === actual.cpid || given.cpid === 0)
+    (given.cpid === actual.cpid || given.cpid === 0 || actual.cpid === 0)
   );
 }

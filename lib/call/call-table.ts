@@ -8,13 +8,15 @@ import {limits} from '../base/limits';
 import {outcomeOf} from '../base/outcome';
 import type {Ending, StopCause, VisibleState} from '../base/outcome';
 import type {FunctionSpec, Spawner} from './spawner';
-import {drawKey} from './call-id';
 import {armDeadline, callIdOf, dispatch, keepUntil} from './call';
 import type {Acceptance, Call, CallHost, EventName, State} from './call';
+import {accept} from './acceptance';
+import type {StartRequest} from './acceptance';
 import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles, JournalRecord} from './journal';
 import {tombstoneLine} from './tombstones';
 import type {Tombstone} from './tombstones';
+import {Slices} from './slices';
 import {Waiters} from './waiters';
 import {Retention} from './retention';
 import type {RetentionLimits} from './retention';
@@ -39,18 +41,6 @@ export interface TableObserver {
   unspooled(call: Call, error: Error): void;
 }
 
-/** A start that has been checked: the function is known and may be called, the arguments fit. */
-export interface StartRequest {
-  readonly spec: FunctionSpec;
-  readonly args: Uint8Array;
-  readonly fingerprint: string;
-  readonly role: string;
-  readonly requestId: string | null;
-  readonly abortAfterMs: number | null;
-  readonly reason: string | null;
-  readonly traceparent: string | null;
-}
-
 export type Counts = Readonly<Record<VisibleState | 'waiters' | 'tombstones', number>>;
 
 export class CallTable implements CallHost {
@@ -66,6 +56,10 @@ export class CallTable implements CallHost {
   private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
   private sequence = 0;
   private drained: (() => void)[] = [];
+  /** Its timer is set again if it was delivered while it waited here. */
+  private readonly expiring = new Slices<Call>((call) => {
+    if (call.state === 'ended' && call.timer === null) dispatch(call, 'evict', {}, this);
+  });
 
   constructor(
     tableLimits: TableLimits,
@@ -153,7 +147,7 @@ export class CallTable implements CallHost {
     if (call.state !== 'ended' || call.deliveredAt !== null) return;
     call.deliveredAt = monotonicMs();
     this.retention.markDelivered(call);
-    keepUntil(call, Math.max(call.expiresAt ?? 0, call.deliveredAt + limits.keepDeliveredMs), this);
+    keepUntil(call, Math.max(call.expiresAt!, call.deliveredAt + limits.keepDeliveredMs), this);
   }
 
   /** SIGTERM to every function process, SIGKILL after the grace of its function or `killAfterMs` (0: never). */
@@ -207,6 +201,10 @@ export class CallTable implements CallHost {
     else this.waiters.callStarted(call);
   }
 
+  expired(call: Call): void {
+    this.expiring.add(call);
+  }
+
   unkillable(call: Call): void {
     this.observer.unkillable(call);
   }
@@ -221,8 +219,8 @@ export class CallTable implements CallHost {
       this.files.create(accepted.key, acceptedLine(accepted, spec.leaveRunning), args, spec.urgent);
       return null;
     } catch (error) {
-      if (spec.urgent && error instanceof Error) return error;
-      throw error;
+      if (!spec.urgent) throw error;
+      return error as Error;
     }
   }
 
@@ -269,7 +267,7 @@ export class CallTable implements CallHost {
     const {key, role, requestId, fnName} = call.accepted;
     this.perState.gone -= 1;
     this.retention.remove(call);
-    const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome ?? 'lost', buriedAtMs: wallMs()};
+    const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome!, buriedAtMs: wallMs()};
     this.index.replace(call, tombstone);
     // The tombstone first: a crash in between must not make the request ID good for a second run.
     this.files.bury(tombstoneLine(tombstone));
@@ -284,20 +282,4 @@ export class CallTable implements CallHost {
     }
     for (const callback of this.drained.splice(0)) callback();
   }
-}
-
-function accept({spec, args, fingerprint, role, requestId, abortAfterMs, reason}: StartRequest): Acceptance {
-  return {
-    key: drawKey(),
-    ppid: process.pid,
-    acceptedAtMs: wallMs(),
-    fnName: spec.name,
-    requestId,
-    role,
-    fingerprint,
-    argsBytes: args.byteLength,
-    abortAfterMs,
-    reason,
-    spooled: true,
-  };
 }

@@ -28,7 +28,7 @@ interface Events {
   kill: object;
   /** ForgetFunction: the master has what it needs. */
   forget: object;
-  /** Retention: room is needed. */
+  /** Retention: its time is up, or room is needed. */
   evict: object;
 }
 export type EventName = keyof Events;
@@ -60,6 +60,7 @@ export interface Call {
   readonly sequence: number;
   readonly acceptedAt: number;
   state: State;
+  /** There from the call of its spawner to its end: while there is anything to signal. */
   process: FunctionProcess | null;
   pid: number | null;
   startedAtMs: number | null;
@@ -84,6 +85,8 @@ export interface CallHost {
   readonly keepResultMs: number;
   /** SIGKILL has not ended it for this long: said in the log, again and again. */
   readonly unkillableMs: number;
+  /** Its time is up: the host evicts it soon, in a slice with others, unless its timer was set anew by then. */
+  expired(call: Call): void;
   journalStopping(call: Call, cause: StopCause, by: string): void;
   journalOutcome(call: Call): void;
   /** The one announcer: after each change of state. */
@@ -104,33 +107,37 @@ export function callIdOf(call: Call): string {
 function arm(call: Call, due: number | null, host: CallHost): void {
   if (call.timer !== null) clearTimeout(call.timer);
   call.timerDue = due;
-  call.timer = due === null ? null : setTimeout(fire, timerDelayMs(due - monotonicMs()), call, host);
+  call.timer = due === null ? null : setTimeout(fire, timerDelayMs(due - monotonicMs()), call, due, host);
 }
 
-function fire(call: Call, host: CallHost): void {
+function fire(call: Call, due: number, host: CallHost): void {
   call.timer = null;
   // A deadline of more than 24.8 days takes several timers: setTimeout cannot count further.
-  if (call.timerDue !== null && monotonicMs() < call.timerDue - 1) arm(call, call.timerDue, host);
+  if (monotonicMs() < due - 1) arm(call, due, host);
   else dispatch(call, 'timer', {}, host);
 }
 
-/** Arms SIGKILL `afterMs` from now; 0 is never. A sooner SIGKILL that is already due stays. */
-function armKill(call: Call, afterMs: number, host: CallHost): void {
-  if (afterMs === 0 || call.killed) return;
-  const due = monotonicMs() + afterMs;
+/** Arms SIGKILL `graceMs` after `from`; 0 is never. A sooner SIGKILL that is already due stays. */
+function armKill(call: Call, from: number, graceMs: number, host: CallHost): void {
+  if (graceMs === 0 || call.killed) return;
+  const due = from + graceMs;
   if (call.timerDue === null || due < call.timerDue) arm(call, due, host);
 }
+
+const deadlineGrace = (call: Call, host: CallHost): number => call.spec?.killAfterMs ?? host.killAfterMs;
 
 function stop(call: Call, cause: StopCause, by: string, killAfterMs: number, host: CallHost): State {
   arm(call, null, host);
   call.stopCause = cause;
   host.journalStopping(call, cause, by);
-  call.process?.signal('terminate');
-  armKill(call, killAfterMs, host);
+  call.process!.signal('terminate');
+  armKill(call, monotonicMs(), killAfterMs, host);
+  // abort_after holds also for a call that was stopped before it, however patiently.
+  if (call.abortAt !== null) armKill(call, call.abortAt, deadlineGrace(call, host), host);
   return 'stopping';
 }
 
-const abortGrace = (call: Call, event: Events['abort'], host: CallHost): number => event.killAfterMs ?? call.spec?.killAfterMs ?? host.killAfterMs;
+const abortGrace = (call: Call, event: Events['abort'], host: CallHost): number => event.killAfterMs ?? deadlineGrace(call, host);
 const shutdownGrace = (call: Call, event: Events['shutdown']): number => call.spec?.killAfterMs ?? event.killAfterMs;
 
 const bug =
@@ -161,24 +168,28 @@ const finish: Action<'ended'> = (call, {ending}, host) => {
   arm(call, call.expiresAt, host);
   return 'ended';
 };
-const stopDeadline: Action<'timer'> = (call, _event, host) => stop(call, 'deadline', 'noded', call.spec?.killAfterMs ?? host.killAfterMs, host);
+const stopDeadline: Action<'timer'> = (call, _event, host) => stop(call, 'deadline', 'noded', deadlineGrace(call, host), host);
 const stopAborted: Action<'abort'> = (call, event, host) => stop(call, 'aborted', event.by, abortGrace(call, event, host), host);
 const stopShutdown: Action<'shutdown'> = (call, event, host) => stop(call, 'shutdown', 'noded', shutdownGrace(call, event), host);
 /** A second reason to stop changes nothing but the time of SIGKILL, and that only to sooner. */
 const hastenAbort: Action<'abort'> = (call, event, host) => {
-  armKill(call, abortGrace(call, event, host), host);
+  armKill(call, monotonicMs(), abortGrace(call, event, host), host);
   return call.state;
 };
 const hastenShutdown: Action<'shutdown'> = (call, event, host) => {
-  armKill(call, shutdownGrace(call, event), host);
+  armKill(call, monotonicMs(), shutdownGrace(call, event), host);
   return call.state;
 };
 const kill = (call: Call, _event: object, host: CallHost): State => {
-  if (call.killed) host.unkillable(call);
   call.killed = true;
-  call.process?.signal('kill');
+  call.process!.signal('kill');
   arm(call, monotonicMs() + host.unkillableMs, host);
   return call.state;
+};
+/** The grace is over; or SIGKILL was sent long ago, and is sent again. */
+const killLate: Action<'timer'> = (call, event, host) => {
+  if (call.killed) host.unkillable(call);
+  return kill(call, event, host);
 };
 const stopKilled: Action<'kill'> = (call, event, host) => {
   stop(call, 'shutdown', 'noded', 0, host);
@@ -193,9 +204,10 @@ const leave = (call: Call, _event: object, host: CallHost): State => {
   return 'gone';
 };
 /** A delivery may have put the expiry off since the timer was set. */
-const expire: Action<'timer'> = (call, event, host) => {
-  if (call.expiresAt === null || monotonicMs() >= call.expiresAt - 1) return leave(call, event, host);
-  arm(call, call.expiresAt, host);
+const expire: Action<'timer'> = (call, _event, host) => {
+  const isDue = monotonicMs() >= call.expiresAt! - 1;
+  arm(call, isDue ? null : call.expiresAt, host);
+  if (isDue) host.expired(call);
   return 'ended';
 };
 
@@ -223,7 +235,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   stopping: {
     started: runStopping,
     ended: finish,
-    timer: kill,
+    timer: killLate,
     abort: hastenAbort,
     shutdown: hastenShutdown,
     kill,

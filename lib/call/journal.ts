@@ -3,7 +3,7 @@
  * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
  */
 import {limits} from '../base/limits';
-import {isOutcome} from '../base/outcome';
+import {outcomes, outputKinds, stopCauses} from '../base/outcome';
 import type {Ending, Outcome, OutputKind, StopCause} from '../base/outcome';
 import type {Acceptance, Call} from './call';
 
@@ -94,12 +94,13 @@ export function endedLine(ended: EndedLine): string {
     : encode({event: 'ended', time, exit_code: ended.exitCode, signal: ended.signal});
 }
 
+/** Of a call that has ended. */
 export function outcomeLine(call: Call): string {
-  const {ending} = call;
-  const exited = ending?.kind === 'exited' ? ending : null;
+  const ending = call.ending!;
+  const exited = ending.kind === 'exited' ? ending : null;
   return encode({
     event: 'outcome',
-    time: seconds(ending?.endedAtMs ?? 0),
+    time: seconds(ending.endedAtMs),
     outcome: call.outcome,
     output: exited?.output ?? 'empty',
     output_reason: exited?.outputReason ?? null,
@@ -123,13 +124,14 @@ const text = (value: unknown): string | null => (typeof value === 'string' ? val
 const number = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
 const numberOrNull = (value: unknown): number | null => (typeof value === 'number' && Number.isFinite(value) ? value : null);
 const ms = (value: unknown): number => Math.round(number(value) * 1000);
+const oneOf = <T>(choices: readonly T[], value: unknown): T | null => choices.find((choice) => choice === value) ?? null;
 
-function readAccepted(key: string, line: Line): Acceptance | null {
+function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' | 'leaveRunning'> | null {
   const fnName = text(line.fn_name);
   const role = text(line.role);
   const fingerprint = text(line.fingerprint);
   if (fnName === null || role === null || fingerprint === null) return null;
-  return {
+  const accepted: Acceptance = {
     key,
     ppid: number(line.ppid),
     acceptedAtMs: ms(line.time),
@@ -142,6 +144,11 @@ function readAccepted(key: string, line: Line): Acceptance | null {
     reason: text(line.reason),
     spooled: true,
   };
+  return {accepted, leaveRunning: line.leave_running === true};
+}
+
+function readStarted(line: Line): StartedLine {
+  return {pid: number(line.pid), startTime: number(line.start_time), bootId: text(line.boot_id) ?? '', atMs: ms(line.time)};
 }
 
 function readEnded(line: Line): EndedLine {
@@ -152,10 +159,11 @@ function readEnded(line: Line): EndedLine {
 }
 
 function readOutcome(line: Line): OutcomeLine | null {
-  if (!isOutcome(line.outcome)) return null;
+  const outcome = oneOf(outcomes, line.outcome);
+  if (outcome === null) return null;
   return {
-    outcome: line.outcome,
-    output: (text(line.output) ?? 'empty') as OutputKind,
+    outcome,
+    output: oneOf(outputKinds, line.output) ?? 'empty',
     outputReason: text(line.output_reason),
     stdoutBytes: number(line.stdout_bytes),
     stderrBytes: number(line.stderr_bytes),
@@ -166,24 +174,17 @@ function readOutcome(line: Line): OutcomeLine | null {
 /** Reads a journal; null if it has no whole `accepted` line, which means that nothing was started. */
 export function readJournal(key: string, content: string): JournalRecord | null {
   const lines = content.split('\n').map(parseLine).filter((line) => line !== null);
+  const read = <T>(line: Line | undefined, decode: (line: Line) => T): T | null => (line === undefined ? null : decode(line));
   const find = (event: string): Line | undefined => lines.find((line) => line.event === event);
-  const first = find('accepted');
-  const accepted = first === undefined ? null : readAccepted(key, first);
-  if (accepted === null) return null;
-  const started = find('started');
-  // The last one: a start that failed in exec is an exit first, and what it really was afterwards.
-  const ended = lines.findLast((line) => line.event === 'ended');
-  const outcome = find('outcome');
+  const first = read(find('accepted'), (line) => readAccepted(key, line));
+  if (first === null) return null;
   return {
-    accepted,
-    leaveRunning: first?.leave_running === true,
-    started:
-      started === undefined
-        ? null
-        : {pid: number(started.pid), startTime: number(started.start_time), bootId: text(started.boot_id) ?? '', atMs: ms(started.time)},
-    stopCause: text(find('stopping')?.cause) as StopCause | null,
-    ended: ended === undefined ? null : readEnded(ended),
-    outcome: outcome === undefined ? null : readOutcome(outcome),
+    ...first,
+    started: read(find('started'), readStarted),
+    stopCause: read(find('stopping'), ({cause}) => oneOf(stopCauses, cause)),
+    // The last one: a start that failed in exec is an exit first, and what it really was afterwards.
+    ended: read(lines.findLast(({event}) => event === 'ended'), readEnded),
+    outcome: read(find('outcome'), readOutcome),
     torn: !content.endsWith('\n'),
   };
 }

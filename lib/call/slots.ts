@@ -40,9 +40,9 @@ export class Slots {
   }
 
   free(call: Call, spec: FunctionSpec): void {
-    const calls = this.byFunction.get(spec.name);
-    calls?.delete(call);
-    if (calls?.size === 0) this.byFunction.delete(spec.name);
+    const calls = this.byFunction.get(spec.name)!;
+    calls.delete(call);
+    if (calls.size === 0) this.byFunction.delete(spec.name);
     this.count(spec, -1);
   }
 

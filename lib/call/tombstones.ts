@@ -7,6 +7,7 @@ import {wallMs} from '../base/duration';
 import {limits} from '../base/limits';
 import {isOutcome} from '../base/outcome';
 import type {Outcome} from '../base/outcome';
+import {parseCallId} from './call-id';
 
 export interface Tombstone {
   readonly key: string;
@@ -33,6 +34,8 @@ export class Tombstones {
   }
 
   add(tombstone: Tombstone): void {
+    // A crash between burial and removal buries a call twice; the order of the map must stay that of burial.
+    this.byKey.delete(tombstone.key);
     this.byKey.set(tombstone.key, tombstone);
     if (tombstone.requestId !== null) this.byRequest.set(requestKey(tombstone.role, tombstone.requestId), tombstone);
     this.purge();
@@ -73,13 +76,13 @@ export function tombstoneLine(tombstone: Tombstone): string {
   })}\n`;
 }
 
-/** Null for a torn line. */
+/** Null for a line that is torn or none of ours. */
 export function readTombstone(line: string): Tombstone | null {
   try {
     const value = JSON.parse(line) as Record<string, unknown>;
     const {id, key, fn_name: fnName, role, request_id: requestId, outcome, time} = value;
     if (typeof id !== 'string' || typeof key !== 'string' || typeof fnName !== 'string' || typeof role !== 'string') return null;
-    if (!isOutcome(outcome) || typeof time !== 'number') return null;
+    if (!isOutcome(outcome) || typeof time !== 'number' || parseCallId(id)?.key !== key) return null;
     return {key, callId: id, fnName, role, requestId: typeof requestId === 'string' ? requestId : null, outcome, buriedAtMs: time * 1000};
   } catch {
     return null;

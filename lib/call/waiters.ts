@@ -4,8 +4,8 @@
  */
 import {monotonicMs, timerDelayMs} from '../base/duration';
 import {NodedError} from '../base/errors';
-import {limits} from '../base/limits';
 import type {Call} from './call';
+import {Slices} from './slices';
 
 /** Why a wait is over: a call of it has ended or started, its time is up, or its caller had something to look at. */
 export type WaitEnd = 'ended' | 'started' | 'timeout' | 'woken';
@@ -16,14 +16,18 @@ export interface Waiter {
   readonly until: 'started' | 'ended';
   readonly settle: (why: WaitEnd) => void;
   readonly due: number;
-  timer: NodeJS.Timeout | null;
+  timer: NodeJS.Timeout | undefined;
   open: boolean;
+}
+
+interface Settlement {
+  readonly waiter: Waiter;
+  readonly why: WaitEnd;
 }
 
 export class Waiters {
   private readonly byCall = new Map<Call, Set<Waiter>>();
-  private settling: Waiter[] = [];
-  private scheduled = false;
+  private readonly settling = new Slices<Settlement>(({waiter, why}) => this.finish(waiter, why));
   private count = 0;
 
   /** `onLate` is told how many ms after its deadline each timed-out wait was answered. */
@@ -36,9 +40,9 @@ export class Waiters {
     return this.count;
   }
 
-  /** Waiters whose call has ended and who have not been told yet. */
+  /** Waits that are over and have not been settled yet. */
   get settlingCount(): number {
-    return this.settling.length;
+    return this.settling.size;
   }
 
   waitersOf(call: Call): number {
@@ -53,11 +57,8 @@ export class Waiters {
   /** Opens one wait for the first among `calls`, none of which has ended. `settle` is called once, never from inside. */
   open(calls: readonly Call[], until: Waiter['until'], timeoutMs: number, settle: (why: WaitEnd) => void): Waiter {
     this.checkRoom();
-    const waiter: Waiter = {calls, until, settle, due: monotonicMs() + timeoutMs, timer: null, open: true};
-    waiter.timer = setTimeout(() => {
-      this.onLate(Math.max(0, monotonicMs() - waiter.due));
-      this.finish(waiter, 'timeout');
-    }, timerDelayMs(timeoutMs));
+    const waiter: Waiter = {calls, until, settle, due: monotonicMs() + timeoutMs, timer: undefined, open: true};
+    this.arm(waiter);
     for (const call of calls) {
       const set = this.byCall.get(call);
       if (set === undefined) this.byCall.set(call, new Set([waiter]));
@@ -72,7 +73,7 @@ export class Waiters {
     if (!waiter.open) return;
     waiter.open = false;
     this.count -= 1;
-    if (waiter.timer !== null) clearTimeout(waiter.timer);
+    clearTimeout(waiter.timer);
     for (const call of waiter.calls) {
       const set = this.byCall.get(call);
       set?.delete(waiter);
@@ -85,29 +86,26 @@ export class Waiters {
     this.finish(waiter, 'woken');
   }
 
-  /** A call runs now: those who waited for just that are settled. */
+  /** A call runs now: those who wait for just that are settled, in slices. */
   callStarted(call: Call): void {
-    for (const waiter of this.byCall.get(call) ?? []) if (waiter.until === 'started') this.finish(waiter, 'started');
+    for (const waiter of this.byCall.get(call) ?? []) if (waiter.until === 'started') this.settling.add({waiter, why: 'started'});
   }
 
   /** A call has ended: everyone who waits for it is settled, in slices. */
   callEnded(call: Call): void {
-    const waiters = this.byCall.get(call);
-    if (waiters === undefined) return;
+    const waiters = this.byCall.get(call) ?? [];
     this.byCall.delete(call);
-    for (const waiter of waiters) this.settling.push(waiter);
-    this.schedule();
+    for (const waiter of waiters) this.settling.add({waiter, why: 'ended'});
   }
 
-  private schedule(): void {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    setImmediate(() => {
-      this.scheduled = false;
-      // A copy of the rest per slice would be quadratic; splice of the front is one move.
-      for (const waiter of this.settling.splice(0, limits.sliceSize)) this.finish(waiter, 'ended');
-      if (this.settling.length > 0) this.schedule();
-    });
+  /** A wait of more than 24.8 days takes several timers: setTimeout cannot count further. */
+  private arm(waiter: Waiter): void {
+    waiter.timer = setTimeout(() => {
+      const lateMs = monotonicMs() - waiter.due;
+      if (lateMs < -1) return this.arm(waiter);
+      this.onLate(Math.max(0, lateMs));
+      this.finish(waiter, 'timeout');
+    }, timerDelayMs(waiter.due - monotonicMs()));
   }
 
   private finish(waiter: Waiter, why: WaitEnd): void {

@@ -2,8 +2,8 @@
  * The answers of DESIGN.md section 8, in both directions: noded writes them, a master's client reads
  * them. The result's bytes are spliced in between `head` and `tail` and cut out again, never parsed.
  */
-import {NodedError, errorCodes, errorKind} from '../base/errors';
-import type {ErrorCode, ErrorDetail, Started} from '../base/errors';
+import {NodedError, errorCodes, errorKind, startedFacts} from '../base/errors';
+import type {ErrorCode, ErrorDetail} from '../base/errors';
 import type {Outcome, StopCause, VisibleState} from '../base/outcome';
 import {parse} from './protocol';
 import type {Members} from './protocol';
@@ -143,7 +143,7 @@ export function readProblem(problem: Readonly<Record<string, unknown>>): NodedEr
   const known = errorCodes.find((code) => code === problem.code);
   const detail: ErrorDetail = {
     message: text('detail') ?? `the node answered ${text('code') ?? 'without a code'}`,
-    started: (text('started') ?? 'unknown') as Started,
+    started: startedFacts.find((fact) => fact === problem.started) ?? 'unknown',
     ...(typeof problem.retry_after === 'number' ? {retryAfter: problem.retry_after} : {}),
     ...(text('field') === undefined ? {} : {field: text('field')!}),
     ...(Array.isArray(problem.pointers) ? {pointers: problem.pointers as ErrorDetail['pointers'] & object} : {}),

@@ -1,0 +1,101 @@
+import {expect} from 'chai';
+import {callIdOf} from '../../lib/call/call';
+import type {Call} from '../../lib/call/call';
+import type {CallFilter} from '../../lib/call/call-index';
+import {setFakeClock} from '../support/clock';
+import type {FakeClock} from '../support/clock';
+import {FakeTable, codeOf} from '../support/fake-table';
+
+const all: CallFilter = {state: null, fnName: null, role: null, visible: () => true};
+
+describe('the index of calls', () => {
+  let clock: FakeClock;
+  let fake: FakeTable;
+
+  beforeEach(() => {
+    clock = setFakeClock();
+    fake = new FakeTable();
+  });
+  afterEach(() => clock.restore());
+
+  describe('by call ID', () => {
+    it('finds a call under the ID that it had while it was starting, and under its whole one', () => {
+      const call = fake.start();
+      const early = callIdOf(call);
+      fake.run(call, 4188);
+      expect(callIdOf(call)).to.not.equal(early);
+      expect(fake.table.index.find(early)).to.equal(call);
+      expect(fake.table.index.find(callIdOf(call))).to.equal(call);
+    });
+
+    it('unknown_call: not an ID at all, or nobody\'s, or one that differs in any part', () => {
+      const call = fake.start();
+      fake.run(call, 4188);
+      const [ppid, cpid, time, key] = callIdOf(call).split(':');
+      const wrong = ['', 'x', key!, `${ppid}:${cpid}:${time}:0123456789abcdef`, `1:${cpid}:${time}:${key}`, `${ppid}:4189:${time}:${key}`, `${ppid}:${cpid}:1.000:${key}`];
+      for (const id of wrong) expect(codeOf(() => fake.table.index.find(id)), id).to.equal('unknown_call');
+    });
+
+    it('call_expired: of one that is gone, under either of its IDs; unknown_call for another that has its key', () => {
+      const call = fake.start();
+      const early = callIdOf(call);
+      fake.run(call, 4188);
+      fake.end(call);
+      fake.table.forget(call);
+      const [ppid, , time, key] = early.split(':');
+      expect(codeOf(() => fake.table.index.find(early))).to.equal('call_expired');
+      expect(codeOf(() => fake.table.index.find(`${ppid}:4188:${time}:${key}`))).to.equal('call_expired');
+      expect(codeOf(() => fake.table.index.find(`${ppid}:4189:${time}:${key}`))).to.equal('unknown_call');
+    });
+  });
+
+  it('finds a call by the request ID of its role, and nothing for others', () => {
+    const call = fake.start({requestId: 'request-1'});
+    fake.start();
+    expect(fake.table.index.findByRequest('master', 'request-1')).to.equal(call);
+    expect(fake.table.index.findByRequest('operator', 'request-1')).to.equal(null);
+    expect(fake.table.index.findByRequest('master', 'request-2')).to.equal(null);
+  });
+
+  describe('lists', () => {
+    const list = (filter: Partial<CallFilter>, after = 0, limit = 100): Call[] => fake.table.index.list({...all, ...filter}, after, limit);
+
+    it('all calls in order of acceptance', () => {
+      const calls = [fake.start(), fake.ended(), fake.start()];
+      expect(list({})).to.deep.equal(calls);
+    });
+
+    it('by state, function and role', () => {
+      const [echo, version, other, ended] = [fake.start(), fake.start({spec: {name: 'version'}}), fake.start({role: 'operator'}), fake.ended()];
+      fake.run(version);
+      expect(list({state: 'running'})).to.deep.equal([version]);
+      expect(list({state: 'ended'})).to.deep.equal([ended]);
+      expect(list({fnName: 'version'})).to.deep.equal([version]);
+      expect(list({role: 'operator'})).to.deep.equal([other]);
+      expect(list({state: 'starting', fnName: 'echo', role: 'master'})).to.deep.equal([echo]);
+    });
+
+    it('only what the caller may see', () => {
+      const [, version] = [fake.start(), fake.start({spec: {name: 'version'}})];
+      expect(list({visible: (name) => name === 'version'})).to.deep.equal([version]);
+    });
+
+    it('page by page, none twice and none left out, although calls come and go between', () => {
+      const calls = Array.from({length: 10}, () => fake.ended());
+      const first = list({}, 0, 4);
+      expect(first).to.deep.equal(calls.slice(0, 4));
+      fake.table.forget(calls[1]!);
+      fake.table.forget(calls[5]!);
+      const late = fake.start();
+      const second = list({}, first.at(-1)!.sequence, 4);
+      expect(second).to.deep.equal([calls[4], calls[6], calls[7], calls[8]]);
+      expect(list({}, second.at(-1)!.sequence, 4)).to.deep.equal([calls[9], late]);
+      expect(list({}, late.sequence, 4)).to.deep.equal([]);
+    });
+
+    it('counts only what it shows against the size of a page', () => {
+      const calls = Array.from({length: 6}, (_, number) => fake.start({spec: {name: number % 2 === 0 ? 'echo' : 'version'}}));
+      expect(list({fnName: 'version'}, 0, 2)).to.deep.equal([calls[1], calls[3]]);
+    });
+  });
+});

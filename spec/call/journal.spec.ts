@@ -1,0 +1,175 @@
+import {expect} from 'chai';
+import * as fc from 'fast-check';
+import {limits} from '../../lib/base/limits';
+import {outcomes, stopCauses} from '../../lib/base/outcome';
+import type {Ending, Outcome} from '../../lib/base/outcome';
+import type {Acceptance} from '../../lib/call/call';
+import {acceptedLine, endedLine, endingOf, outcomeLine, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
+import type {JournalRecord} from '../../lib/call/journal';
+import {wallStartMs} from '../support/clock';
+import {acceptance as makeAcceptance, newCall} from '../support/fake-host';
+import {exited, lost, notStarted} from '../support/fake-spawner';
+
+const key = '0123456789abcdef';
+const atMs = wallStartMs;
+const acceptance = (facts: Partial<Acceptance> = {}): Acceptance => makeAcceptance({acceptedAtMs: wallStartMs, ...facts});
+const accepted = acceptedLine(acceptance(), false);
+const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs});
+const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome});
+
+function read(...lines: readonly string[]): JournalRecord {
+  const record = readJournal(key, lines.join(''));
+  if (record === null) throw new Error('the journal could not be read');
+  return record;
+}
+
+describe('the journal of a call', () => {
+  describe('its lines', () => {
+    const arbitraryAcceptance = fc.record({
+      key: fc.constant(key),
+      ppid: fc.nat(),
+      acceptedAtMs: fc.integer({min: 0, max: 4_102_444_800_000}),
+      fnName: fc.string({minLength: 1, maxLength: 64}),
+      requestId: fc.option(fc.string({minLength: 8, maxLength: 128})),
+      role: fc.string({minLength: 1, maxLength: 64}),
+      fingerprint: fc.string({minLength: 64, maxLength: 64}),
+      argsBytes: fc.nat(),
+      abortAfterMs: fc.option(fc.nat()),
+      reason: fc.option(fc.string({maxLength: limits.maxReasonChars})),
+      spooled: fc.constant(true),
+    });
+
+    it('are one each, end with a newline, and are read back as they were written', () => {
+      fc.assert(
+        fc.property(arbitraryAcceptance, fc.boolean(), (made, leaveRunning) => {
+          const line = acceptedLine(made, leaveRunning);
+          expect(line.indexOf('\n')).to.equal(line.length - 1);
+          expect(read(line)).to.deep.include({accepted: made, leaveRunning, started: null, stopCause: null, ended: null, outcome: null, torn: false});
+        }),
+      );
+    });
+
+    it('fit into one append whatever the reason says; a reason that is too long for that is left out', () => {
+      const short = acceptance({reason: 'r'.repeat(limits.maxReasonChars)});
+      expect(read(acceptedLine(short, false)).accepted).to.deep.equal(short);
+      const escaped = acceptance({reason: '\u0001'.repeat(limits.maxReasonChars), requestId: 'r'.repeat(128), role: '\u0001'.repeat(128)});
+      const line = acceptedLine(escaped, false);
+      expect(Buffer.byteLength(line)).to.be.at.most(limits.maxJournalLineBytes);
+      expect(read(line).accepted).to.deep.equal({...escaped, reason: null});
+    });
+
+    it('tell of a start', () => {
+      expect(read(accepted, started).started).to.deep.equal({pid: 4188, startTime: 77, bootId: 'boot', atMs});
+    });
+
+    for (const cause of stopCauses) {
+      it(`tell of a stop: ${cause}`, () => {
+        expect(read(accepted, stoppingLine(cause, 'master', atMs)).stopCause).to.equal(cause);
+      });
+    }
+
+    it('tell of an exit, a signal, and a start that failed', () => {
+      for (const ended of [
+        {exitCode: 3, signal: null, atMs},
+        {exitCode: null, signal: 'SIGSEGV', atMs},
+        {errno: 'ENOENT', stage: 'exec', atMs},
+      ]) {
+        expect(read(accepted, endedLine(ended)).ended).to.deep.equal(ended);
+      }
+    });
+
+    it('say with the last `ended` how it was: a start that failed in exec is an exit first', () => {
+      const record = read(accepted, started, endedLine({exitCode: 127, signal: null, atMs}), endedLine({errno: 'ENOEXEC', stage: 'exec', atMs}));
+      expect(record.ended).to.deep.equal({errno: 'ENOEXEC', stage: 'exec', atMs});
+    });
+
+    for (const outcome of outcomes) {
+      it(`tell of the outcome ${outcome}`, () => {
+        const line = outcomeLineOf(exited({output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6}), outcome);
+        expect(read(accepted, line).outcome).to.deep.equal({outcome, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6, atMs: atMs + 1000});
+      });
+    }
+  });
+
+  describe('read back after a crash', () => {
+    const whole = [accepted, started, stoppingLine('deadline', 'noded', atMs), endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(exited(), 'ok')];
+
+    it('tells at every byte what the whole lines before it tell', () => {
+      const text = whole.join('');
+      const ends = whole.map((_line, number) => whole.slice(0, number + 1).join('').length);
+      for (let length = 0; length <= text.length; length += 1) {
+        const record = readJournal(key, text.slice(0, length));
+        // A line whose newline alone is missing is whole, and the next one must still begin on its own.
+        const lines = ends.filter((end) => end - 1 <= length).length;
+        const facts = record === null ? [] : [record.accepted, record.started, record.stopCause, record.ended, record.outcome];
+        expect(facts.filter((fact) => fact !== null), `after ${length} bytes`).to.have.lengthOf(lines);
+        if (record !== null) expect(record.torn, `after ${length} bytes`).to.equal(!ends.includes(length));
+      }
+    });
+
+    it('goes on after a torn line, for whoever appended next began a new one', () => {
+      const record = read(accepted, '{"event":"star', `\n${outcomeLineOf(lost, 'lost')}`);
+      expect(record).to.include({torn: false, started: null});
+      expect(record.outcome?.outcome).to.equal('lost');
+    });
+
+    it('is nothing without a whole `accepted` line: then nothing was started', () => {
+      const line = JSON.parse(accepted) as Record<string, unknown>;
+      for (const text of ['', '\n', 'null\n', '"accepted"\n', '[1]\n', accepted.slice(0, -2), started]) expect(readJournal(key, text), text).to.equal(null);
+      for (const name of ['fn_name', 'role', 'fingerprint']) expect(readJournal(key, `${JSON.stringify({...line, [name]: 5})}\n`), name).to.equal(null);
+    });
+
+    it('takes what is missing or wrong in a line for unknown, and never throws', () => {
+      const event = (facts: object): string => `${JSON.stringify(facts)}\n`;
+      const record = read(
+        event({event: 'accepted', fn_name: 'echo', role: 'master', fingerprint: 'f', ppid: '1', time: null, leave_running: 'yes', abort_after: 'x'}),
+        event({event: 'started', pid: null, boot_id: 7}),
+        event({event: 'stopping', cause: 'boredom'}),
+        event({event: 'ended', exit_code: '0', signal: 9}),
+        event({event: 'outcome', outcome: 'ok', output: 'pretty', stdout_bytes: 'many'}),
+        event({event: 'hibernating'}),
+      );
+      expect(record).to.deep.equal({
+        accepted: {key, ppid: 0, acceptedAtMs: 0, fnName: 'echo', requestId: null, role: 'master', fingerprint: 'f', argsBytes: 0, abortAfterMs: null, reason: null, spooled: true},
+        leaveRunning: false,
+        started: {pid: 0, startTime: 0, bootId: '', atMs: 0},
+        stopCause: null,
+        ended: {exitCode: null, signal: null, atMs: 0},
+        outcome: {outcome: 'ok', output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0},
+        torn: false,
+      });
+      expect(read(accepted, event({event: 'ended', errno: 'EIO'})).ended).to.deep.equal({errno: 'EIO', stage: '', atMs: 0});
+      expect(read(accepted, event({event: 'outcome', outcome: 'perhaps'})).outcome).to.equal(null);
+    });
+
+    it('never throws, whatever is in it', () => {
+      fc.assert(fc.property(fc.string(), (text) => readJournal(key, text) === null));
+      fc.assert(fc.property(fc.json(), (text) => readJournal(key, `${accepted}${text}\n`)?.accepted.key === key));
+    });
+  });
+
+  describe('gives the ending back', () => {
+    it('of an exit, with what stdout was', () => {
+      const ending = exited({endedAtMs: atMs});
+      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(ending, 'ok')))).to.deep.equal(ending);
+    });
+
+    it('with the reason why stdout is no JSON', () => {
+      const ending = exited({output: 'invalid', outputReason: 'it is torn', endedAtMs: atMs});
+      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(ending, 'invalid_output')))).to.deep.equal(ending);
+    });
+
+    it('of a start that failed', () => {
+      const ending = {...notStarted, endedAtMs: atMs};
+      expect(endingOf(read(accepted, endedLine({errno: 'ENOMEM', stage: 'spawn', atMs}), outcomeLineOf(ending, 'start_failed')))).to.deep.equal(ending);
+    });
+
+    it('of a call that nobody saw the end of', () => {
+      expect(endingOf(read(accepted, outcomeLineOf(lost, 'lost')))).to.deep.include({kind: 'lost', endedAtMs: lost.endedAtMs});
+    });
+
+    it('only where the journal has an outcome', () => {
+      expect(() => endingOf(read(accepted))).to.throw('no outcome');
+    });
+  });
+});

@@ -1,0 +1,38 @@
+/** The files of calls, in memory: journals, what was buried, and the order in which it was asked for. */
+import type {CallFiles} from '../../lib/call/journal';
+
+export class FakeFiles implements CallFiles {
+  readonly journals = new Map<string, string>();
+  readonly buried: string[] = [];
+  /** `create KEY`, `append KEY`, `remove KEY`, `bury`. */
+  readonly steps: string[] = [];
+  /** Thrown by `create`, as if there were no room; urgent calls meet it too. */
+  failure: Error | null = null;
+
+  create(key: string, line: string, _args: Uint8Array, _urgent: boolean): void {
+    if (this.failure !== null) throw this.failure;
+    this.steps.push(`create ${key}`);
+    this.journals.set(key, line);
+  }
+
+  append(key: string, line: string): void {
+    this.steps.push(`append ${key}`);
+    this.journals.set(key, (this.journals.get(key) ?? '') + line);
+  }
+
+  remove(key: string): void {
+    this.steps.push(`remove ${key}`);
+    this.journals.delete(key);
+  }
+
+  bury(line: string): void {
+    this.steps.push('bury');
+    this.buried.push(line);
+  }
+
+  /** The events on file for a call, in order. */
+  eventsOf(key: string): string[] {
+    const lines = (this.journals.get(key) ?? '').split('\n').filter((line) => line !== '');
+    return lines.map((line) => (JSON.parse(line) as {event: string}).event);
+  }
+}
