@@ -10,6 +10,9 @@ MANDIR     ?= $(PREFIX)/share/man
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
+# noded's own default is /usr/local; under another PREFIX the configuration says where its functions are.
+CONF = $(if $(filter /usr/local/lib/noded,$(LIBDIR)),cat,sed 's,^#functions = .*,functions = ["$(LIBDIR)/functions"\, "$(SYSCONFDIR)/noded/functions.d"],') etc/noded.conf
+
 MOCHA    = node_modules/.bin/mocha
 TSC      = node_modules/.bin/tsc
 SOURCES  = $(shell find lib -name '*.ts')
@@ -69,7 +72,7 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	for p in $(MAN); do d=$(DESTDIR)$(MANDIR)/man$${p##*.}; install -d $$d && install -m 644 $$p $$d; done
 	install -d $(DESTDIR)$(UNITDIR) && sed 's,@PREFIX@,$(PREFIX),' etc/noded.service > $(DESTDIR)$(UNITDIR)/noded.service && chmod 644 $(DESTDIR)$(UNITDIR)/noded.service
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/noded $(DESTDIR)$(SYSCONFDIR)/noded/functions.d
-	[ -e $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf ] || install -m 644 etc/noded.conf $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf ] || $(CONF) > $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf
 
 uninstall: ## all of that but /etc/noded
 	rm -rf $(DESTDIR)$(LIBDIR)
