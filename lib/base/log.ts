@@ -2,7 +2,8 @@
  * The logger and its bounded sink. A reader of the log that stops reading must not stop the daemon, nor
  * fill its memory: what does not fit into the queue is dropped, counted, and the count is logged.
  */
-import {closeSync, constants, openSync, write, writeSync} from 'node:fs';
+import {closeSync, constants, fstatSync, openSync, write, writeSync} from 'node:fs';
+import {Socket} from 'node:net';
 import {errnoOf} from './errors';
 import {limits} from './limits';
 
@@ -17,15 +18,19 @@ const retryMs = 100;
 
 /** Writes lines to a descriptor in the background, in order. */
 export class LogSink {
-  private queue: string[] = [];
+  private readonly queue: string[] = [];
   private queuedBytes = 0;
   private dropped = 0;
   private writing = false;
+  /** What a slow reader has not taken yet of the present batch, between two attempts. */
+  private waiting: {readonly rest: Buffer; readonly timer: NodeJS.Timeout} | null = null;
+  /** Descriptors of files that were rotated away while a write was under way. */
+  private readonly replaced: number[] = [];
   private fd: number;
 
   /** Without a file, standard error. */
   constructor(private readonly file: string | null) {
-    this.fd = file === null ? 2 : openLog(file);
+    this.fd = file === null ? openStandardError() : openLog(file);
   }
 
   /** Lines that a slow reader has lost since the last one that was written. */
@@ -48,47 +53,72 @@ export class LogSink {
     if (this.file === null) return;
     const old = this.fd;
     this.fd = openLog(this.file);
-    closeSync(old);
+    // A thread may still have to write to the old one: its number must not become that of another file before.
+    if (this.writing) this.replaced.push(old);
+    else closeSync(old);
   }
 
   /** Writes what is queued now, as far as the reader takes it: the process ends. */
   flush(): void {
-    for (const line of this.queue.splice(0)) {
-      try {
-        writeSync(this.fd, line);
-      } catch {
-        return;
-      }
+    clearTimeout(this.waiting?.timer);
+    const rest = this.waiting?.rest ?? Buffer.alloc(0);
+    this.waiting = null;
+    const bytes = Buffer.concat([rest, Buffer.from(this.queue.splice(0).join('') + this.droppedLine())]);
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at);
+    } catch {
+      // The reader is slow or gone, and nobody is there to tell.
     }
+  }
+
+  private droppedLine(): string {
+    if (this.dropped === 0) return '';
+    const line = `${JSON.stringify({level: 40, time: Date.now(), msg: `${this.dropped} log lines were dropped: the reader is too slow`})}\n`;
+    this.dropped = 0;
+    return line;
   }
 
   private writeNext(): void {
-    if (this.dropped > 0 && this.queue.length === 0) {
-      this.queue.push(`${JSON.stringify({level: 40, time: Date.now(), msg: `${this.dropped} log lines were dropped: the reader is too slow`})}\n`);
-      this.dropped = 0;
-    }
-    if (this.queue.length === 0) return;
-    const batch = Buffer.from(this.queue.splice(0).join(''));
+    const lines = this.queue.splice(0).join('');
+    const batch = Buffer.from(lines === '' ? this.droppedLine() : lines);
+    this.writing = batch.length > 0;
     this.queuedBytes = batch.length;
-    this.writing = true;
-    this.writeRest(batch, 0);
+    if (this.writing) this.writeRest(batch);
   }
 
-  private writeRest(batch: Buffer, from: number): void {
-    write(this.fd, batch, from, batch.length - from, null, (error, written) => {
-      const at = from + written;
+  private writeRest(rest: Buffer): void {
+    this.waiting = null;
+    write(this.fd, rest, 0, rest.length, null, (error, written) => {
+      for (const fd of this.replaced.splice(0)) closeSync(fd);
       if (error !== null && errnoOf(error) === 'EAGAIN') {
-        setTimeout(() => this.writeRest(batch, at), retryMs).unref();
-      } else if (error === null && at < batch.length) {
-        this.writeRest(batch, at);
+        this.waiting = {rest, timer: setTimeout(() => this.writeRest(rest), retryMs).unref()};
+      } else if (error === null && written < rest.length) {
+        this.writeRest(rest.subarray(written));
       } else {
         // Any other error (EPIPE, ENOSPC) loses this batch: there is nobody to tell.
-        this.writing = false;
-        this.queuedBytes -= batch.length;
         this.writeNext();
       }
     });
   }
+}
+
+/** Keeps the handle of a standard error that is a socket from being collected, which would close it. */
+let standardError: Socket | undefined;
+
+/**
+ * A reader that stands still must block no thread, because the process cannot even end then. A pipe is
+ * opened anew for that: O_NONBLOCK belongs to the open file, so whoever shares the pipe notices nothing. A
+ * socket (journald's) cannot be opened; it belongs to noded alone, and libuv makes it non-blocking.
+ */
+function openStandardError(): number {
+  try {
+    const stats = fstatSync(2);
+    if (stats.isFIFO()) return openSync('/proc/self/fd/2', constants.O_WRONLY | constants.O_NONBLOCK);
+    if (stats.isSocket()) standardError ??= new Socket({fd: 2, readable: false, writable: true}).on('error', () => {}).unref();
+  } catch {
+    // Another user's pipe, or no standard error at all: as it is, then.
+  }
+  return 2;
 }
 
 function openLog(file: string): number {

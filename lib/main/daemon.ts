@@ -127,12 +127,15 @@ export class Daemon {
   }
 
   private async recover(): Promise<void> {
+    const buried = new Set<string>();
     for (const line of this.spool.tombstones()) {
       const tombstone = readTombstone(line);
-      if (tombstone !== null) this.table.index.addTombstone(tombstone);
+      if (tombstone === null) continue;
+      this.table.index.addTombstone(tombstone);
+      buried.add(tombstone.key);
     }
     const maxOutputBytes = (name: string): number => this.catalog.get(name)?.spec.maxOutputBytes ?? this.config.limits.maxOutputBytes;
-    const recovered = await recoverCalls({spool: this.spool, trees: this.trees, newScanner, maxOutputBytes});
+    const recovered = await recoverCalls({spool: this.spool, trees: this.trees, newScanner, maxOutputBytes, isBuried: (key) => buried.has(key)});
     for (const {record, ending} of recovered) this.table.restore(record, ending);
     const lost = recovered.filter(({ending}) => ending.kind === 'lost').length;
     if (recovered.length > 0) this.log.info({calls: recovered.length, lost}, 'took over the calls of an earlier noded');

@@ -2,7 +2,7 @@
 import {spawn} from 'node:child_process';
 import {readFileSync, readdirSync, closeSync, renameSync, unlinkSync, writeFileSync, writeSync} from 'node:fs';
 import {isatty} from 'node:tty';
-import {messageOf} from '../base/errors';
+import {errnoOf, messageOf} from '../base/errors';
 import {LogSink, createLog} from '../base/log';
 import type {Log} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
@@ -125,7 +125,8 @@ function daemonize(argv: readonly string[]): void {
     complain(`cannot detach: ${messageOf(error)}`);
     process.exit(exitCodes.internal);
   });
-  child.on('close', (code) => process.exit(code ?? exitCodes.internal));
+  // Without the byte it was not ready, whatever it says.
+  child.on('close', (code) => process.exit(code === null || code === exitCodes.ok ? exitCodes.internal : code));
 }
 
 /** Whole or not at all, also for whoever reads it at this moment. */
@@ -150,16 +151,29 @@ class Program {
     this.notifier = new Notifier(this.log);
   }
 
+  /** Runs the daemon. If it cannot be started the process ends here: the timers of calls that were taken over would keep it alive. */
   async run(): Promise<void> {
-    const {config} = this;
     process.on('uncaughtException', (error) => this.crash(error));
+    try {
+      await this.start();
+    } catch (error) {
+      this.daemon?.close();
+      this.sink.flush();
+      complain(messageOf(error));
+      process.exit(exitCodeOf(error));
+    }
+  }
+
+  private async start(): Promise<void> {
+    const {config} = this;
     makePrivateDirectory(config.runDir);
     lockRunDir(config.runDir);
     const daemon = new Daemon(config, this.log);
     this.daemon = daemon;
+    // Before the port is open: from then on there may be functions that a SIGTERM must not leave behind.
+    this.handleSignals(daemon);
     const port = await daemon.start();
     if (config.pidFile !== null) writePidFile(config.pidFile);
-    this.handleSignals(daemon);
     this.notifier.ready(`listening on ${config.address} port ${port}`);
     if (this.detached) {
       writeSync(readyFd, 'ready\n');
@@ -203,7 +217,7 @@ class Program {
     try {
       if (this.config.pidFile !== null) unlinkSync(this.config.pidFile);
     } catch (error) {
-      this.log.warn({}, messageOf(error));
+      if (errnoOf(error) !== 'ENOENT') this.log.warn({}, messageOf(error));
     }
     this.sink.flush();
     process.exit(code);

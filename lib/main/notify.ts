@@ -4,12 +4,18 @@
  * NotifyAccess=all. (npm's sd-notify would have to be compiled on every node.)
  */
 import {spawn} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
 import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
+
+/** Messages that wait for the one before them; if systemd-notify(1) hangs, there is nobody to tell. */
+const maxQueued = 16;
 
 export class Notifier {
   private readonly enabled = process.env.NOTIFY_SOCKET !== undefined;
   private watchdog: NodeJS.Timeout | undefined;
+  private readonly queue: (readonly string[])[] = [];
+  private sending = false;
 
   constructor(private readonly log: Log) {}
 
@@ -29,12 +35,33 @@ export class Notifier {
   }
 
   private send(...assignments: readonly string[]): void {
-    if (!this.enabled) return;
+    if (!this.enabled || this.queue.length >= maxQueued) return;
+    this.queue.push(assignments);
+    if (!this.sending) this.sendNext();
+  }
+
+  /** One after the other: a READY=1 that overtook its RELOADING=1 would leave the unit reloading for ever. */
+  private sendNext(): void {
+    const assignments = this.queue.shift();
+    this.sending = assignments !== undefined;
+    if (assignments === undefined) return;
+    let child: ChildProcess;
     try {
-      spawn('systemd-notify', assignments, {stdio: 'ignore'}).on('error', (error) => this.complain(error));
+      child = spawn('systemd-notify', assignments, {stdio: 'ignore'});
     } catch (error) {
       this.complain(error);
+      return this.sendNext();
     }
+    const next = (): void => {
+      child.removeAllListeners('error').removeAllListeners('exit');
+      this.sendNext();
+    };
+    child.once('exit', next);
+    // Without a process there is no 'exit'.
+    child.once('error', (error) => {
+      this.complain(error);
+      next();
+    });
   }
 
   private complain(error: unknown): void {

@@ -2,6 +2,7 @@
  * How noded ends (DESIGN.md section 10). Signal handlers only set it off; each way is idempotent, and a
  * later signal only makes it harder: drain, then terminate, then kill.
  */
+import {monotonicMs, timerDelayMs} from '../base/duration';
 import {limits} from '../base/limits';
 import type {Log} from '../base/log';
 import {callIdOf} from '../call/call';
@@ -50,7 +51,7 @@ export class Stop {
       table.shutdown(stopKillAfterMs);
     } else {
       http.stopListening();
-      setTimeout(() => this.leave(), drainTimeoutMs).unref();
+      this.leaveAt(monotonicMs() + drainTimeoutMs);
     }
     if (!wasDraining) table.onDrained(() => this.leave());
   }
@@ -71,6 +72,11 @@ export class Stop {
     log.info({calls: table.activeCalls.length, waiters: table.waiters.size}, status);
     notifier.stopping(status);
     if (first) setInterval(() => this.report(), limits.stopReportMs).unref();
+  }
+
+  /** A limit of more than 24.8 days takes several timers: setTimeout cannot count further. */
+  private leaveAt(due: number): void {
+    setTimeout(() => (monotonicMs() < due - 1 ? this.leaveAt(due) : this.leave()), timerDelayMs(due - monotonicMs())).unref();
   }
 
   private report(): void {

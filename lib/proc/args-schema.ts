@@ -13,7 +13,8 @@ function compiler(): AjvClass {
   if (ajv === undefined) {
     const {Ajv} = require('ajv') as typeof import('ajv');
     // Functions' schemas are the operator's own; a keyword that ajv does not know is still a mistake.
-    ajv = new Ajv({allErrors: false, strict: true, strictTypes: false, strictTuples: false, allowUnionTypes: true});
+    // ownProperties: a member that is called toString is missing from {} all the same.
+    ajv = new Ajv({ownProperties: true, allErrors: false, strict: true, strictTypes: false, strictTuples: false, allowUnionTypes: true});
   }
   return ajv;
 }

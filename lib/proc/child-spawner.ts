@@ -10,12 +10,13 @@ import {homedir} from 'node:os';
 import {dirname} from 'node:path';
 import {wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
+import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {examineStdout} from './output';
 import type {OutputScanner} from './output';
-import {readBootId, readProcess} from './process-tree';
+import {readBootId, startTimeOf} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 import {UnspooledStreams} from './unspooled';
@@ -52,13 +53,20 @@ function environment({key, spec, requestId, traceparent}: SpawnRequest): NodeJS.
 }
 
 /** The command that limits itself and becomes the function. One byte over the limit is allowed, so that passing it shows. */
-function commandLine({spec}: SpawnRequest): readonly [string, ...string[]] {
-  const limited = [prlimit, `--fsize=${spec.maxOutputBytes + 1}`, `--nofile=${softNoFile}:`, spec.program] as const;
+function commandLine({spec}: SpawnRequest, hardNoFile: number): readonly [string, ...string[]] {
+  const limited = [prlimit, `--fsize=${spec.maxOutputBytes + 1}`, `--nofile=${Math.min(softNoFile, hardNoFile)}:`, spec.program] as const;
   return spec.nice === null ? limited : ['/usr/bin/nice', '-n', String(spec.nice), ...limited];
+}
+
+/** The daemon's own hard limit of open files: a soft one cannot be above it. */
+function readHardNoFile(): number {
+  const hard = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1];
+  return hard === undefined ? Infinity : Number(hard);
 }
 
 /** prlimit's word that it could not become the function, in the C.UTF-8 locale's English. */
 const execFailure = /^prlimit: failed to execute [^\n]*: ([^\n]+)\n$/;
+const maxExecFailureBytes = 1024;
 const errnoByText: Readonly<Record<string, string>> = {
   'No such file or directory': 'ENOENT',
   'Permission denied': 'EACCES',
@@ -73,6 +81,7 @@ export class ChildSpawner implements Spawner {
   readonly name = 'child';
   readonly unavailable: string | null;
   readonly bootId = readBootId();
+  readonly hardNoFile = readHardNoFile();
   /** The daemon may be shielded from the kernel's memory killer; its functions must not be. */
   readonly resetsOomScore = Number(readFileSync('/proc/self/oom_score_adj', 'latin1')) !== 0;
 
@@ -126,7 +135,8 @@ class ChildFunction implements FunctionProcess {
     child.once('exit', (exitCode, signal) => {
       this.reaped = true;
       const atMs = wallMs();
-      this.journal(endedLine({exitCode, signal, atMs}));
+      // A start that failed in exec is no exit: its one line follows in `notStarted`, with the errno.
+      if (this.execFailure(exitCode) === null) this.journal(endedLine({exitCode, signal, atMs}));
       setImmediate(() => void this.end({exitCode, signal, atMs}));
     });
   }
@@ -146,7 +156,7 @@ class ChildFunction implements FunctionProcess {
 
   private start(): ChildProcess {
     const {request, spawner} = this;
-    const [command, ...args] = commandLine(request);
+    const [command, ...args] = commandLine(request, spawner.hardNoFile);
     const options = {
       argv0: command,
       cwd: '/',
@@ -169,7 +179,7 @@ class ChildFunction implements FunctionProcess {
   }
 
   private announce(pid: number): void {
-    const startTime = readProcess(pid)?.startTime ?? 0;
+    const startTime = startTimeOf(pid);
     this.journal(startedLine({pid, startTime, bootId: this.spawner.bootId, atMs: wallMs()}));
     if (this.spawner.resetsOomScore) {
       try {
@@ -184,12 +194,13 @@ class ChildFunction implements FunctionProcess {
 
   private async end(exit: Exit): Promise<void> {
     const {key, spec} = this.request;
-    if (!spec.leaveRunning) this.spawner.options.trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
     const ending = await this.ending(exit).catch((error: unknown): Ending => {
       const outputReason = `stdout could not be read: ${messageOf(error)}`;
       return {kind: 'exited', exitCode: exit.exitCode, signal: exit.signal, output: 'invalid', outputReason, stdoutBytes: 0, stderrBytes: 0, endedAtMs: exit.atMs};
     });
     this.sink.ended(ending);
+    // After the answer, which it must not delay.
+    if (!spec.leaveRunning) this.spawner.options.trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
   }
 
   private async ending({exitCode, signal, atMs}: Exit): Promise<Ending> {
@@ -197,17 +208,23 @@ class ChildFunction implements FunctionProcess {
     const {spool, newScanner} = this.spawner.options;
     if (this.unspooled !== null) spool.keepUnspooled(key, ...(await this.unspooled.collect()));
     const sizes = spool.sizes(key);
-    const failure = this.execFailure(exitCode, sizes);
+    const failure = this.execFailure(exitCode);
     if (failure !== null) return this.notStarted(failure, 'exec');
-    const facts = await examineStdout(spool, key, sizes.stdoutBytes, spec.maxOutputBytes, newScanner);
+    // Without its file nobody knows what the function wrote: that must not pass for nothing.
+    if (this.unspooled === null && !spool.hasStdout(key)) throw new Error('its file is gone');
+    const maxBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
+    const facts = await examineStdout(spool, key, sizes.stdoutBytes, maxBytes, newScanner);
     spool.trim(key, sizes);
     return {kind: 'exited', exitCode, signal, ...facts, ...sizes, endedAtMs: atMs};
   }
 
   /** The errno, if it was prlimit that ended and not the function. */
-  private execFailure(exitCode: number | null, {stdoutBytes, stderrBytes}: {readonly stdoutBytes: number; readonly stderrBytes: number}): string | null {
-    if ((exitCode !== 126 && exitCode !== 127) || stdoutBytes > 0 || stderrBytes > 1024) return null;
-    const text = execFailure.exec(this.spawner.options.spool.read(this.request.key, 'stderr', 0, 1024).toString())?.[1];
+  private execFailure(exitCode: number | null): string | null {
+    if (exitCode !== 126 && exitCode !== 127) return null;
+    const {spool} = this.spawner.options;
+    const {stdoutBytes, stderrBytes} = spool.sizes(this.request.key);
+    if (stdoutBytes > 0 || stderrBytes > maxExecFailureBytes) return null;
+    const text = execFailure.exec(spool.read(this.request.key, 'stderr', 0, maxExecFailureBytes).toString())?.[1];
     return text === undefined ? null : (errnoByText[text] ?? 'EUNKNOWN');
   }
 

@@ -7,6 +7,7 @@
  */
 import {readFileSync, readdirSync} from 'node:fs';
 import {monotonicMs} from '../base/duration';
+import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 
 /** A function process that has ended (or, after a crash of noded, must end). */
@@ -31,18 +32,29 @@ interface Tracked {
   rounds: number;
 }
 
-/** Session, group, parent and start time of a process; null for one that is gone or a zombie. */
-export function readProcess(pid: number): ProcessInfo | null {
-  let stat: string;
+/** Fields 3 and on of proc(5) stat; null for a process that is gone. A zombie has them still. */
+function readStat(pid: number): readonly string[] | null {
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The program's name, in parentheses, may hold anything: count from the last one.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
     return null;
   }
-  // The program's name, in parentheses, may hold anything: count from the last one.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  if (fields[0] === 'Z' || fields[0] === 'X') return null;
-  return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[19])};
+}
+
+const startTimeField = 19;
+
+/** Start time of a process that noded has not reaped, although it may have ended; 0 if there is none. */
+export function startTimeOf(pid: number): number {
+  return Number(readStat(pid)?.[startTimeField] ?? 0);
+}
+
+/** Session, group, parent and start time of a process; null for one that is gone or a zombie. */
+export function readProcess(pid: number): ProcessInfo | null {
+  const fields = readStat(pid);
+  if (fields === null || fields[0] === 'Z' || fields[0] === 'X') return null;
+  return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[startTimeField])};
 }
 
 /** The machine's current boot; a pid of another boot means nothing. */
@@ -59,7 +71,6 @@ function keyOf(pid: number): string | null {
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export interface ProcessTreesOptions {
   readonly log: {warn(fields: object, message: string): void};
@@ -68,6 +79,10 @@ export interface ProcessTreesOptions {
 export class ProcessTrees {
   private readonly tracked = new Map<string, Tracked>();
   private running: Promise<void> | null = null;
+  /** Looks are paced, however many ends come: a look at every one of them would be most of what noded does. */
+  private nextLookAt = -Infinity;
+  private awaited = 0;
+  private endPause: () => void = () => {};
 
   constructor(private readonly options: ProcessTreesOptions) {}
 
@@ -79,23 +94,41 @@ export class ProcessTrees {
 
   /** Resolves when nothing is left, or what is left cannot be killed. */
   async idle(): Promise<void> {
+    this.awaited += 1;
+    this.endPause();
     while (this.running !== null) await this.running;
+    this.awaited -= 1;
   }
 
   private async run(): Promise<void> {
     await nextTurn(); // so that ends of the same turn share one look
     while (this.tracked.size > 0) {
+      await this.pause();
       const begin = monotonicMs();
       await this.look();
-      if (this.tracked.size > 0) await pause(Math.max(limits.sweepPauseMs, limits.sweepPauseFactor * (monotonicMs() - begin)));
+      const end = monotonicMs();
+      this.nextLookAt = end + Math.max(limits.sweepPauseMs, limits.sweepPauseFactor * (end - begin));
     }
     this.running = null;
+  }
+
+  /** Until the next look is due, or as short as may be while somebody waits for the last one. */
+  private pause(): Promise<void> {
+    const dueMs = this.nextLookAt - monotonicMs();
+    if (dueMs <= 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.awaited > 0 ? Math.min(dueMs, limits.sweepPauseMs) : dueMs);
+      this.endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   private async look(): Promise<void> {
     const looked = [...this.tracked.values()];
     const processes = await this.snapshot();
-    const found = this.descendants(processes, this.match(processes, looked));
+    const found = this.descendants(processes, await this.match(processes, looked));
     for (const [pid, tracked] of found) this.kill(processes.get(pid)!, tracked);
     const survivors = new Set(found.values());
     for (const tracked of looked) {
@@ -117,16 +150,20 @@ export class ProcessTrees {
     return processes;
   }
 
-  private match(processes: ReadonlyMap<number, ProcessInfo>, looked: readonly Tracked[]): Map<number, Tracked> {
+  private async match(processes: ReadonlyMap<number, ProcessInfo>, looked: readonly Tracked[]): Promise<Map<number, Tracked>> {
     const byPid = new Map<number, Tracked>();
     for (const tracked of looked) {
       const {pid, startTime} = tracked.root;
       const holder = processes.get(pid);
-      // While a group or session lives, its number is not given out again, unless its leader's pid is in use: then it was.
-      if (pid !== 0 && (holder === undefined || holder.startTime === startTime)) byPid.set(pid, tracked);
+      // While a group or session lives, its number is not given out again; so what is left of the group of a process
+      // that was reaped just now is its own. After a crash nobody knows how often the number was used since.
+      const isOwn = startTime === null ? holder === undefined : holder?.startTime === startTime;
+      if (pid !== 0 && isOwn) byPid.set(pid, tracked);
     }
     const found = new Map<number, Tracked>();
+    let count = 0;
     for (const info of processes.values()) {
+      if (++count % limits.sliceSize === 0) await nextTurn();
       const tracked = byPid.get(info.session) ?? byPid.get(info.group) ?? this.tracked.get(keyOf(info.pid) ?? '');
       if (tracked !== undefined) found.set(info.pid, tracked);
     }
@@ -150,7 +187,7 @@ export class ProcessTrees {
     try {
       process.kill(info.pid, 'SIGKILL');
     } catch (error) {
-      this.options.log.warn({key: root.key, pid: info.pid}, `cannot kill what a function left behind: ${String(error)}`);
+      if (errnoOf(error) !== 'ESRCH') this.options.log.warn({key: root.key, pid: info.pid}, `cannot kill what a function left behind: ${messageOf(error)}`);
     }
   }
 

@@ -24,6 +24,8 @@ export interface RecoveryOptions {
   readonly newScanner: () => OutputScanner;
   /** The limit of the present configuration; the one that a call was started with is not on file. */
   readonly maxOutputBytes: (fnName: string) => number;
+  /** Whether a call has a tombstone: then it is gone, although noded died before its files were. */
+  readonly isBuried: (key: string) => boolean;
 }
 
 /** Reads all journals, in order of acceptance, and kills what is left of calls that had not ended. */
@@ -31,7 +33,7 @@ export async function recoverCalls(options: RecoveryOptions): Promise<readonly R
   const recovered: Recovered[] = [];
   const bootId = readBootId();
   for (const {key, content} of options.spool.journals()) {
-    const record = readJournal(key, content);
+    const record = options.isBuried(key) ? null : readJournal(key, content);
     if (record === null) options.spool.remove(key);
     else recovered.push({record, ending: await endingFor(record, bootId, options)});
   }
@@ -40,10 +42,14 @@ export async function recoverCalls(options: RecoveryOptions): Promise<readonly R
 }
 
 async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending> {
-  if (record.outcome !== null) return endingOf(record);
+  if (record.outcome !== null) {
+    // Its process was reaped, so its pid may be anybody's by now; only the key still tells what it left behind.
+    if (!record.leaveRunning) options.trees.sweep({key: record.accepted.key, pid: 0, startTime: null});
+    return endingOf(record);
+  }
   killLeftovers(record, bootId, options.trees);
   const {ended} = record;
-  if (ended === null) return {kind: 'lost', reason: 'noded died under it', endedAtMs: wallMs()};
+  if (ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
   if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
   const {key, fnName} = record.accepted;
   const sizes = options.spool.sizes(key);

@@ -44,6 +44,8 @@ export class Spool implements CallFiles {
   private readonly unspooled = new Map<string, {readonly stdout: Buffer; readonly stderr: Buffer}>();
   /** Journals whose last append was cut short: the next one begins a new line. */
   private readonly torn = new Set<string>();
+  /** Whether the last tombstone may be cut short: an earlier noded may have died over it. */
+  private tombstonesTorn = true;
   private readonly removing: string[] = [];
   private freeBytes = Infinity;
   private freeCheckedAt = -Infinity;
@@ -61,7 +63,7 @@ export class Spool implements CallFiles {
     } catch (error) {
       this.unlink(key);
       const errno = errnoOf(error);
-      if (errno === 'ENOENT') this.restoreDirectory();
+      this.restoreDirectory(errno);
       this.options.log.warn({key, errno}, `cannot make the files of a call: ${messageOf(error)}`);
       throw new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
     }
@@ -108,6 +110,11 @@ export class Spool implements CallFiles {
     if (kept !== undefined) return {stdoutBytes: kept.stdout.length, stderrBytes: kept.stderr.length};
     const size = (kind: Kind): number => statSync(this.path(key, kind), {throwIfNoEntry: false})?.size ?? 0;
     return {stdoutBytes: size('out'), stderrBytes: size('err')};
+  }
+
+  /** Whether the file that the function process got as stdout is still there. */
+  hasStdout(key: string): boolean {
+    return statSync(this.path(key, 'out'), {throwIfNoEntry: false}) !== undefined;
   }
 
   /** After the end: the arguments have been read, and an empty file says no more than none. */
@@ -163,11 +170,13 @@ export class Spool implements CallFiles {
       if ((statSync(path, {throwIfNoEntry: false})?.size ?? 0) > limits.maxTombstoneFileBytes) renameSync(path, `${path}.old`);
       const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, ownerOnly);
       try {
-        writeAll(fd, Buffer.from(line));
+        writeAll(fd, Buffer.from(this.tombstonesTorn ? `\n${line}` : line));
+        this.tombstonesTorn = false;
       } finally {
         closeSync(fd);
       }
     } catch (error) {
+      this.tombstonesTorn = true;
       this.options.log.warn({errno: errnoOf(error)}, `cannot keep a tombstone: ${messageOf(error)}`);
     }
   }
@@ -189,9 +198,12 @@ export class Spool implements CallFiles {
     const keys = new Set(names.filter((name) => name.endsWith('.call')).map((name) => name.slice(0, -5)).filter(isKey));
     for (const name of names) {
       const [key = '', kind] = name.split('.');
-      if (isKey(key) && !keys.has(key) && kinds.some((known) => known === kind)) unlinkSync(join(this.directory, name));
+      if (isKey(key) && !keys.has(key) && kinds.some((known) => known === kind)) this.unlinkOne(key, kind as Kind);
     }
-    for (const key of keys) yield {key, content: this.readJournal(key)};
+    for (const key of keys) {
+      const content = this.readJournal(key);
+      if (content !== null) yield {key, content};
+    }
   }
 
   /** Bytes that the filesystem still has for noded. */
@@ -202,15 +214,18 @@ export class Spool implements CallFiles {
       try {
         const {bavail, bsize} = statfsSync(this.directory);
         this.freeBytes = bavail * bsize;
-      } catch {
+      } catch (error) {
         this.freeBytes = 0;
+        this.restoreDirectory(errnoOf(error));
       }
     }
     return this.freeBytes;
   }
 
-  /** Somebody removed the directory under the running daemon; the next call shall have one. */
-  private restoreDirectory(): void {
+  /** Somebody removed the directory under the running daemon: this call is refused, the next one shall have one. */
+  private restoreDirectory(errno: string): void {
+    if (errno !== 'ENOENT') return;
+    this.freeCheckedAt = -Infinity;
     try {
       makePrivateDirectory(this.directory);
     } catch (error) {
@@ -231,13 +246,19 @@ export class Spool implements CallFiles {
     }
   }
 
-  private readJournal(key: string): string {
-    const fd = openSync(this.path(key, 'call'), O_RDONLY | O_NOFOLLOW);
+  /** Null for what is no readable file: one bad journal must not keep noded from starting. */
+  private readJournal(key: string): string | null {
     try {
-      const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limits.maxJournalBytes));
-      return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
-    } finally {
-      closeSync(fd);
+      const fd = openSync(this.path(key, 'call'), O_RDONLY | O_NOFOLLOW);
+      try {
+        const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limits.maxJournalBytes));
+        return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      this.options.log.warn({key, errno: errnoOf(error)}, `cannot read the journal of a call: ${messageOf(error)}`);
+      return null;
     }
   }
 

@@ -1,0 +1,189 @@
+import {expect} from 'chai';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import {join, resolve} from 'node:path';
+import {defaults} from '../../lib/base/limits';
+import {ConfigError, defaultConfigPath, defaultFunctionDirectories, readConfig} from '../../lib/main/config';
+import type {CommandLine, Config} from '../../lib/main/config';
+
+describe('noded.conf', () => {
+  let directory: string;
+  let file: string;
+
+  beforeEach(() => {
+    directory = fs.mkdtempSync(join(os.tmpdir(), 'noded-config-'));
+    file = join(directory, 'noded.conf');
+  });
+  afterEach(() => fs.rmSync(directory, {recursive: true}));
+
+  const read = (text: string, line: Partial<CommandLine> = {}): Config => {
+    fs.writeFileSync(file, text);
+    return readConfig({ssl: true, config: file, ...line});
+  };
+  const complaint = (text: string, line: Partial<CommandLine> = {}): string => {
+    try {
+      read(text, line);
+    } catch (error) {
+      expect(error).to.be.instanceOf(ConfigError);
+      const {message} = error as Error;
+      expect(message, 'one line').to.not.match(/\n/);
+      return message;
+    }
+    throw new Error(`nothing is wrong with: ${text}`);
+  };
+
+  it('may be empty: everything has a default', () => {
+    expect(read('')).to.deep.equal({
+      port: 1811, address: '0.0.0.0', tls: {cert: '/etc/noded/node.crt', key: '/etc/noded/node.key', ca: '/etc/noded/ca.crt'}, tlsMinVersion: 'TLSv1.3',
+      roles: [], runDir: '/run/noded', functionDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
+      onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300_000, daemonize: false, pidFile: null, logFile: null, debug: false,
+    });
+  });
+
+  it('may be missing only where nobody named it', function () {
+    expect(() => readConfig({ssl: true, config: join(directory, 'none')})).to.throw(ConfigError, 'ENOENT');
+    if (!fs.existsSync(defaultConfigPath)) expect(readConfig({ssl: true}).port).to.equal(1811);
+  });
+
+  it('says every key', () => {
+    const config = read(`
+      port = 1812
+      bind = "127.0.0.2"
+      cert = "/c"
+      key = "/k"
+      ca = "/ca"
+      tls_min_version = "TLSv1.2"
+      run_dir = "/r"
+      functions = ["/f", "/g"]
+      on_stop = "drain"
+      stop_kill_after = 1.5
+      drain_timeout = 25
+      daemonize = true
+      pid_file = "/p"
+      log_file = "/l"
+      debug = true
+      [limits]
+      max_calls = 1
+      max_urgent_calls = 2
+      max_waiters = 3
+      max_connections = 4
+      max_request = 5
+      max_output = 6
+      max_wait = 0.5
+      kill_after = 7
+      keep_result = 8
+      max_results = 9
+      max_spool = 10
+      min_free = 11
+      [roles.master]
+      certificates = ["SHA256:${'AB:'.repeat(31)}AB", "CN=m"]
+      functions = ["*"]
+      [roles.watcher]
+      functions = ["version"]
+      [function.powercycle]
+      enabled = true
+    `);
+    expect(config).to.deep.equal({
+      port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', functionDirectories: ['/f', '/g'],
+      onStop: 'drain', stopKillAfterMs: 1500, drainTimeoutMs: 25_000, daemonize: true, pidFile: '/p', logFile: '/l', debug: true,
+      limits: {
+        maxCalls: 1, maxUrgentCalls: 2, maxWaiters: 3, maxConnections: 4, maxRequestBytes: 5, maxOutputBytes: 6, maxWaitMs: 500,
+        killAfterMs: 7000, keepResultMs: 8000, maxResults: 9, maxSpoolBytes: 10, minFreeBytes: 11,
+      },
+      roles: [{name: 'master', certificates: ['ab'.repeat(32), 'CN=m'], functions: ['*']}, {name: 'watcher', certificates: [], functions: ['version']}],
+      functionConfig: new Map([['powercycle', '{"enabled":true}']]),
+    });
+  });
+
+  it('is overruled by the command line, key by key', () => {
+    const text = 'port = 1\nbind = "127.0.0.3"\ncert = "/c"\nkey = "/k"\nca = "/a"\nrun_dir = "/r"\nfunctions = ["/f"]\npid_file = "/p"\ndebug = false\ndaemonize = false\n';
+    const line = {port: '2', bind: '127.0.0.4', cert: '/C', key: '/K', ca: '/A', runDir: '/R', functions: ['/F', '/G'], pidFile: '/P', debug: true, daemonize: true};
+    expect(read(text, line)).to.deep.include({
+      port: 2, address: '127.0.0.4', tls: {cert: '/C', key: '/K', ca: '/A'}, runDir: '/R', functionDirectories: ['/F', '/G'], pidFile: '/P', debug: true, daemonize: true,
+    });
+    expect(read('daemonize = true\n', {foreground: true}).daemonize).to.equal(false);
+    expect(read('bind = "127.0.0.3"\n', {ssl: false}).tls).to.equal(null);
+    expect(read('interface = "none"\n', {bind: '127.0.0.4'}).address).to.equal('127.0.0.4');
+  });
+
+  it('takes relative paths of the command line from where it was typed', () => {
+    const config = read('', {runDir: 'r', functions: ['f'], pidFile: 'p', cert: 'c', key: 'k', ca: 'a'});
+    expect(config).to.deep.include({runDir: resolve('r'), functionDirectories: [resolve('f')], pidFile: resolve('p'), tls: {cert: resolve('c'), key: resolve('k'), ca: resolve('a')}});
+  });
+
+  it('finds the address of an interface', () => {
+    expect(read('interface = "lo"\n', {ssl: false}).address).to.equal('127.0.0.1');
+    expect(read('', {interface: 'lo'}).address).to.equal('127.0.0.1');
+    expect(complaint('interface = "no-such-interface"\n')).to.equal('the interface no-such-interface has no address');
+  });
+
+  it('listens on loopback only without TLS', () => {
+    expect(read('ssl = false\n').address).to.equal('127.0.0.1');
+    for (const address of ['127.0.0.9', '::1', 'localhost']) expect(read(`ssl = false\nbind = "${address}"\n`).address).to.equal(address);
+    for (const address of ['0.0.0.0', '::', '192.0.2.1', '127.0.0.1.example.org']) {
+      expect(complaint(`ssl = false\nbind = "${address}"\n`)).to.equal(`without TLS noded listens on loopback only, not on ${address}`);
+    }
+  });
+
+  it('logs to a file of its own when it detaches and nothing is said', () => {
+    expect(read('daemonize = true\n').logFile).to.equal('/var/log/noded.log');
+    expect(read('daemonize = true\nlog_file = "/l"\n').logFile).to.equal('/l');
+    expect(read('', {daemonize: true}).logFile).to.equal('/var/log/noded.log');
+  });
+
+  const wrong: readonly (readonly [text: string, complaint: string | RegExp])[] = [
+    ['prot = 1811', /: prot is not a key of noded\.conf$/],
+    ['[limits]\nmax_cals = 1', 'limits.max_cals is not a key of noded.conf'],
+    ['[roles.master]\nfunction = []', 'roles.master.function is not a key of noded.conf'],
+    ['port = "1811"', 'port must be a whole number, 0 or more'],
+    ['port = 65536', 'port must be a port, 0 to 65535'],
+    ['port = 1.5', 'port must be a whole number, 0 or more'],
+    ['port = -1', 'port must be a whole number, 0 or more'],
+    ['bind = 1', 'bind must be a string'],
+    ['bind = ""', 'bind must be a string'],
+    ['ssl = "no"', 'ssl must be true or false'],
+    ['debug = 1', 'debug must be true or false'],
+    ['run_dir = "run"', 'run_dir must be an absolute path'],
+    ['cert = "node.crt"', 'cert must be an absolute path'],
+    ['functions = "/f"', 'functions must be an array of strings'],
+    ['functions = ["/f", 1]', 'functions must be an array of strings'],
+    ['functions = ["f"]', 'functions must be an absolute path'],
+    ['on_stop = "kill"', 'on_stop must be one of terminate, drain, leave'],
+    ['tls_min_version = "TLSv1.1"', 'tls_min_version must be one of TLSv1.2, TLSv1.3'],
+    ['stop_kill_after = "1"', 'stop_kill_after must be a number of seconds, 0 or more'],
+    ['drain_timeout = -1', 'drain_timeout must be a number of seconds, 0 or more'],
+    ['drain_timeout = inf', 'drain_timeout must be a number of seconds, 0 or more'],
+    ['drain_timeout = nan', 'drain_timeout must be a number of seconds, 0 or more'],
+    ['limits = 1', 'limits must be a table'],
+    ['[limits]\nmax_calls = 1.5', 'limits.max_calls must be a whole number, 0 or more'],
+    ['[limits]\nmax_wait = true', 'limits.max_wait must be a number of seconds, 0 or more'],
+    ['roles = []', 'roles must be a table'],
+    ['[roles]\nmaster = 1', 'roles.master must be a table'],
+    ['[roles.local]\nfunctions = []', /^roles\.local: /],
+    ['[roles."a b"]\nfunctions = []', /^roles\.a b: /],
+    ['[roles.master]\ncertificates = [1]', 'roles.master.certificates must be an array of strings'],
+    ['function = 1', 'function must be a table'],
+    ['[function]\nx = 1979-05-27', 'function.x must be a table'],
+    ['bind = "::1"\ninterface = "lo"', 'bind and interface exclude each other'],
+    ['port = 1\nport = 2', /noded\.conf: /],
+    ['port = ', /noded\.conf: /],
+    ['\u0000', /noded\.conf: /],
+  ];
+  for (const [text, expected] of wrong) {
+    it(`complains in one line of: ${JSON.stringify(text)}`, () => {
+      if (typeof expected === 'string') expect(complaint(text)).to.equal(expected);
+      else expect(complaint(text)).to.match(expected);
+    });
+  }
+
+  it('complains of what is wrong on the command line', () => {
+    for (const port of ['x', '70000', '-1', '1.5', '']) expect(complaint('', {port})).to.match(/^--port must be /);
+    expect(complaint('', {bind: '::1', interface: 'lo'})).to.equal('give an address or an interface to listen on, not both');
+  });
+
+  it('complains of a file that cannot be a configuration', () => {
+    fs.writeFileSync(file, Buffer.alloc((1 << 20) + 1, '#'));
+    expect(() => readConfig({ssl: true, config: file})).to.throw(ConfigError, 'is too large');
+    expect(() => readConfig({ssl: true, config: directory})).to.throw(ConfigError, 'EISDIR');
+  });
+});

@@ -1,0 +1,121 @@
+import {expect} from 'chai';
+import {spawn} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
+import {once} from 'node:events';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import {join} from 'node:path';
+import {errnoOf} from '../../lib/base/errors';
+import {limits} from '../../lib/base/limits';
+import {ProcessTrees, readBootId, startTimeOf} from '../../lib/proc/process-tree';
+import {recoverCalls} from '../../lib/proc/recovery';
+import type {Recovered} from '../../lib/proc/recovery';
+import {Spool} from '../../lib/proc/spool';
+import {JsonScanner} from '../../lib/rpc/json-scan';
+import {isAlive} from '../support/processes';
+import {until} from '../support/until';
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}
+
+describe('what is read back from journals', () => {
+  let runDir: string;
+  let children: ChildProcess[];
+  beforeEach(() => {
+    runDir = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-recovery-')));
+    fs.mkdirSync(join(runDir, 'calls'), {mode: 0o700});
+    children = [];
+  });
+  afterEach(() => {
+    for (const child of children) killGroup(child.pid!);
+    fs.rmSync(runDir, {recursive: true});
+  });
+
+  const path = (key: string, kind: string): string => join(runDir, 'calls', `${key}.${kind}`);
+  /** A journal of lines behind the acceptance; keys count up. */
+  let count = 0;
+  const plant = (lines: readonly object[], accepted: object = {}): string => {
+    const key = String(++count).padStart(16, '0');
+    const first = {event: 'accepted', time: 1_764_670_000 - count, ppid: 1, fn_name: 'f', role: 'master', fingerprint: 'x', ...accepted};
+    fs.writeFileSync(path(key, 'call'), [first, ...lines].map((line) => `${JSON.stringify(line)}\n`).join(''));
+    return key;
+  };
+  const recover = async (buried: readonly string[] = []): Promise<{recovered: readonly Recovered[]; of: (key: string) => Recovered | undefined}> => {
+    const log = {warn: () => {}};
+    const spool = new Spool({runDir, minFreeBytes: 0, log});
+    const recovered = await recoverCalls({
+      spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isBuried: (key) => buried.includes(key),
+    });
+    spool.flush();
+    return {recovered, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
+  };
+  const sleeper = async (): Promise<number> => {
+    const child = spawn('sleep', ['60'], {detached: true, stdio: 'ignore'});
+    children.push(child);
+    await once(child, 'spawn');
+    return child.pid!;
+  };
+  const started = (pid: number): object => ({event: 'started', time: 1_764_670_001, pid, start_time: startTimeOf(pid), boot_id: readBootId()});
+  const exit = (code: number): object => ({event: 'ended', time: 1_764_670_002, exit_code: code, signal: null});
+
+  it('comes in the order in which it was accepted', async () => {
+    const keys = Array.from({length: 5}, () => plant([]));
+    expect((await recover()).recovered.map(({record}) => record.accepted.key)).to.deep.equal([...keys].reverse());
+  });
+
+  it('is examined if noded died between the end and the outcome', async () => {
+    const contents = {json: '[1]', empty: '', invalid: '[1', too_large: 'x'.repeat(101)};
+    const keys = Object.entries(contents).map(([output, content]) => {
+      const key = plant([exit(0)]);
+      fs.writeFileSync(path(key, 'out'), content);
+      return [output, key] as const;
+    });
+    const {of} = await recover();
+    for (const [output, key] of keys) expect(of(key)?.ending).to.include({kind: 'exited', exitCode: 0, output, endedAtMs: 1_764_670_002_000});
+  });
+
+  it('is a start that failed if the journal says so', async () => {
+    const key = plant([{event: 'ended', time: 1_764_670_002, errno: 'ENOENT', stage: 'exec'}]);
+    expect((await recover()).of(key)?.ending).to.deep.equal({kind: 'not_started', errno: 'ENOENT', stage: 'exec', endedAtMs: 1_764_670_002_000});
+  });
+
+  it('is lost without an end, and its process is killed', async () => {
+    const pid = await sleeper();
+    const key = plant([started(pid)]);
+    expect((await recover()).of(key)?.ending).to.include({kind: 'lost'});
+    expect(isAlive(pid)).to.equal(false);
+  });
+
+  it('kills the process of a leave_running function, and nothing else in its group', async () => {
+    const pid = await sleeper();
+    const child = spawn('sh', ['-c', 'sleep 60 & echo $!; wait'], {detached: true, stdio: ['ignore', 'pipe', 'ignore']});
+    children.push(child);
+    const inGroup = Number(String((await once(child.stdout, 'data'))[0]));
+    plant([started(pid)], {leave_running: true});
+    plant([started(child.pid!)], {leave_running: true});
+    await recover();
+    await until('both are dead', () => !isAlive(pid) && !isAlive(child.pid!));
+    expect(isAlive(inGroup)).to.equal(true);
+  });
+
+  it('is gone if it has a tombstone, with its files', async () => {
+    const buried = plant([exit(0)]);
+    fs.writeFileSync(path(buried, 'out'), '1');
+    const other = plant([exit(0)]);
+    expect((await recover([buried])).recovered.map(({record}) => record.accepted.key)).to.deep.equal([other]);
+    expect(fs.readdirSync(join(runDir, 'calls'))).to.deep.equal([`${other}.call`]);
+  });
+
+  it('is gone if its acceptance is not whole', async () => {
+    const key = '00000000ffffffff';
+    fs.writeFileSync(path(key, 'call'), '{"event":"accepted","time":176467');
+    fs.writeFileSync(path(key, 'args'), '[]');
+    expect((await recover()).recovered).to.deep.equal([]);
+    expect(fs.readdirSync(join(runDir, 'calls'))).to.deep.equal([]);
+  });
+});

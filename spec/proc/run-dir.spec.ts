@@ -1,0 +1,107 @@
+import {expect} from 'chai';
+import {spawn} from 'node:child_process';
+import {once} from 'node:events';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import {join} from 'node:path';
+import {RunDirError, lockRunDir, makePrivateDirectory} from '../../lib/proc/run-dir';
+import {describeAsRoot} from '../support/as-root';
+
+describe('the run directory', () => {
+  let root: string;
+  let path: string;
+  beforeEach(() => {
+    root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-run-')));
+    path = join(root, 'run');
+  });
+  afterEach(() => fs.rmSync(root, {recursive: true}));
+
+  const complaint = (act: () => void): [kind: string, message: string] => {
+    try {
+      act();
+    } catch (error) {
+      expect(error).to.be.instanceOf(RunDirError);
+      return [(error as RunDirError).kind, (error as Error).message];
+    }
+    throw new Error('there is nothing to complain of');
+  };
+  const mode = (): string => (fs.statSync(path).mode & 0o777).toString(8);
+
+  it('is made for noded\'s user alone, with the directories above, and may be there already', () => {
+    path = join(path, 'a/b');
+    makePrivateDirectory(path);
+    makePrivateDirectory(path);
+    expect(mode()).to.equal('700');
+  });
+
+  const unusable: readonly (readonly [title: string, make: () => void, expected: RegExp])[] = [
+    ['is a file', () => fs.writeFileSync(path, ''), /EEXIST|is not a directory/],
+    ['is a link to a directory', () => fs.symlinkSync(root, path), /is not a directory$/],
+    ['may be read by a group', () => (fs.mkdirSync(path), fs.chmodSync(path, 0o740)), /has mode 740; it must be 700$/],
+    ['lies where everyone may write', () => (fs.mkdirSync(path, {mode: 0o700}), fs.chmodSync(root, 0o777)), /may be written by everyone$/],
+    ['lies below a file', () => (fs.writeFileSync(path, ''), (path = join(path, 'run'))), /ENOTDIR/],
+  ];
+  for (const [title, make, expected] of unusable) {
+    it(`is refused if it ${title}`, () => {
+      make();
+      const [kind, message] = complaint(() => makePrivateDirectory(path));
+      expect(kind).to.equal('unusable');
+      expect(message).to.match(expected);
+    });
+  }
+
+  describe('its lock', () => {
+    const fds: number[] = [];
+    beforeEach(() => makePrivateDirectory(path));
+    afterEach(() => fds.splice(0).forEach((fd) => fs.closeSync(fd)));
+
+    it('is held by one, whose pid the others are told', () => {
+      fds.push(lockRunDir(path));
+      expect(complaint(() => lockRunDir(path))).to.deep.equal(['locked', `${path} is in use by another noded, pid ${process.pid}`]);
+    });
+
+    it('can be had again after it was given back', () => {
+      fs.closeSync(lockRunDir(path));
+      fds.push(lockRunDir(path));
+    });
+
+    it('is not held by what its holder starts', async () => {
+      const fd = lockRunDir(path);
+      const child = spawn('sleep', ['60'], {stdio: 'ignore'});
+      await once(child, 'spawn');
+      fs.closeSync(fd);
+      try {
+        fds.push(lockRunDir(path));
+      } finally {
+        child.kill('SIGKILL');
+      }
+    });
+
+    it('is not taken through a link', () => {
+      fs.symlinkSync('/etc/hostname', join(path, 'lock'));
+      expect(complaint(() => lockRunDir(path))[1]).to.match(/ELOOP/);
+    });
+
+    it('cannot be had without flock(1), and that is said', () => {
+      const before = process.env.PATH;
+      process.env.PATH = '/nonexistent';
+      try {
+        expect(complaint(() => lockRunDir(path))).to.deep.equal(['unusable', `flock(1) of util-linux could not lock ${join(path, 'lock')}: ENOENT`]);
+      } finally {
+        process.env.PATH = before;
+      }
+    });
+  });
+});
+
+describeAsRoot('the run directory of somebody else', () => {
+  it('is refused', () => {
+    const path = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-run-')));
+    try {
+      fs.chownSync(path, 65534, 0);
+      expect(() => makePrivateDirectory(path)).to.throw(RunDirError, `${path} belongs to uid 65534, not to noded's user`);
+    } finally {
+      fs.rmSync(path, {recursive: true});
+    }
+  });
+});

@@ -1,0 +1,39 @@
+/** What proc(5) says of the processes that specs have started. */
+import {readFileSync, readdirSync} from 'node:fs';
+
+function environmentOf(pid: number): string {
+  try {
+    return `\0${readFileSync(`/proc/${pid}/environ`, 'latin1')}`;
+  } catch {
+    return ''; // gone, or a kernel thread
+  }
+}
+
+/** All living processes. A zombie has no environment any more and is not among those found by one. */
+export function allProcesses(): number[] {
+  return readdirSync('/proc').map(Number).filter(Number.isInteger);
+}
+
+/** Living processes with this `NAME=value` in the environment that they were started with. */
+export function processesWith(variable: string): number[] {
+  return allProcesses().filter((pid) => environmentOf(pid).includes(`\0${variable}\0`));
+}
+
+/** Whether noded started it as a function, or a function did. */
+export function isFunctionProcess(pid: number): boolean {
+  return environmentOf(pid).includes('\0NODED_CALL_KEY=');
+}
+
+/** Whether it runs; a zombie does not. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
+/** Memory of a process that is in RAM. */
+export function residentBytes(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * 1024;
+}

@@ -1,0 +1,178 @@
+/** Spawners on their own: a spool and programs in a temporary directory, and a record of what was reported. */
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import {join} from 'node:path';
+import {limits} from '../../lib/base/limits';
+import type {Ending} from '../../lib/base/outcome';
+import {drawKey} from '../../lib/call/call-id';
+import type {FunctionProcess, FunctionSpec, Spawner} from '../../lib/call/spawner';
+import {ChildSpawner} from '../../lib/proc/child-spawner';
+import type {ChildSpawnerOptions} from '../../lib/proc/child-spawner';
+import {ProcessTrees} from '../../lib/proc/process-tree';
+import {Spool} from '../../lib/proc/spool';
+import {JsonScanner} from '../../lib/rpc/json-scan';
+import {writeFunction} from './daemon';
+import {allProcesses, processesWith} from './processes';
+import {until} from './until';
+
+/** Makes one spawner; `close` ends what belongs to it. */
+export interface SpawnerKind {
+  readonly name: string;
+  make(options: ChildSpawnerOptions): {readonly spawner: Spawner; close(): Promise<void>};
+}
+
+/** Every spawner there is: the specs of spec/proc/spawner-*.spec.ts run against each. */
+export const spawnerKinds: readonly SpawnerKind[] = [{name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), close: async () => {}})}];
+
+/** One spawn, and what its sink was told. */
+export class Run {
+  readonly events: string[] = [];
+  process!: FunctionProcess;
+  pid = 0;
+  ending: Ending | null = null;
+
+  constructor(
+    readonly key: string,
+    private readonly spool: Spool,
+  ) {}
+
+  get stdout(): string {
+    return this.spool.read(this.key, 'stdout', 0, 1 << 26).toString();
+  }
+
+  get stderr(): string {
+    return this.spool.read(this.key, 'stderr', 0, 1 << 26).toString();
+  }
+
+  started(): Promise<number> {
+    return until('the function process is started', () => this.pid > 0 && this.pid);
+  }
+
+  async ended(): Promise<Ending> {
+    return until('the function process has ended', () => this.ending ?? false);
+  }
+
+  /** The function says that it is ready, on stderr. */
+  ready(): Promise<true> {
+    return until('the function is ready', () => this.stderr.includes('ready'));
+  }
+}
+
+export interface SpawnOptions {
+  readonly args?: string;
+  readonly requestId?: string | null;
+  readonly traceparent?: string | null;
+  readonly unspooled?: boolean;
+  /** Called when the files are made and nothing is started yet. */
+  readonly meanwhile?: (key: string) => void;
+}
+
+export class SpawnerBench {
+  readonly root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-spec-')));
+  readonly functionsDir = join(this.root, 'functions');
+  readonly warnings: string[] = [];
+  readonly trees: ProcessTrees;
+  readonly spool: Spool;
+  readonly spawner: Spawner;
+  private readonly closeSpawner: () => Promise<void>;
+
+  constructor(kind: SpawnerKind) {
+    fs.chmodSync(this.root, 0o755);
+    fs.mkdirSync(this.functionsDir, {mode: 0o755});
+    const log = {warn: (_fields: object, message: string) => void this.warnings.push(message)};
+    this.trees = new ProcessTrees({log});
+    this.spool = new Spool({runDir: join(this.root, 'run'), minFreeBytes: 0, log});
+    const made = kind.make({spool: this.spool, trees: this.trees, newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), log});
+    this.spawner = made.spawner;
+    this.closeSpawner = () => made.close();
+  }
+
+  /** Writes a program and gives what a manifest would say of it. */
+  define(name: string, body: string, facts: Partial<FunctionSpec> = {}): FunctionSpec {
+    writeFunction(this.functionsDir, name, {body});
+    return {
+      name,
+      program: join(this.functionsDir, name),
+      maxRunning: null,
+      maxOutputBytes: 1 << 20,
+      killAfterMs: null,
+      urgent: false,
+      leaveRunning: false,
+      user: null,
+      nice: null,
+      config: null,
+      ...facts,
+    };
+  }
+
+  spawn(spec: FunctionSpec, {args = 'null', requestId = null, traceparent = null, unspooled = false, meanwhile}: SpawnOptions = {}): Run {
+    const run = new Run(drawKey(), this.spool);
+    if (!unspooled) this.spool.create(run.key, '{"event":"accepted"}\n', Buffer.from(args), false);
+    meanwhile?.(run.key);
+    const unspooledArgs = unspooled ? Buffer.from(args) : null;
+    run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, unspooledArgs}, {
+      started: (pid) => {
+        run.events.push('started');
+        run.pid = pid;
+      },
+      ended: (ending) => {
+        run.events.push('ended');
+        run.ending = ending;
+      },
+    });
+    run.events.push('spawn returned');
+    return run;
+  }
+
+  /** Spawns and waits for the end. */
+  async run(spec: FunctionSpec, options?: SpawnOptions): Promise<Run> {
+    const run = this.spawn(spec, options);
+    await run.ended();
+    return run;
+  }
+
+  /** The journal of a run, line by line. */
+  journal(run: Run): Record<string, unknown>[] {
+    const lines = fs.readFileSync(join(this.root, 'run/calls', `${run.key}.call`), 'utf8').trim().split('\n');
+    return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  /** Living processes that carry the key of this run. */
+  processesOf(run: Run): number[] {
+    return processesWith(`NODED_CALL_KEY=${run.key}`);
+  }
+
+  /** Living processes with this directory in their command line: those that cleared their environment too. */
+  processesHere(): number[] {
+    return allProcesses().filter((pid) => {
+      try {
+        return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(this.root);
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  /** Kills what is left and removes the files. */
+  async dispose(): Promise<void> {
+    await this.closeSpawner();
+    await this.trees.idle();
+    for (const pid of this.processesHere()) process.kill(pid, 'SIGKILL');
+    await until('nothing of the bench is left', () => this.processesHere().length === 0);
+    fs.rmSync(this.root, {recursive: true, force: true});
+  }
+}
+
+type Describe = (title: string, body: () => void) => void;
+
+/** Runs a table of specs against every spawner. `bench` is there in hooks and specs. */
+export function describeSpawners(topic: string, table: (bench: () => SpawnerBench) => void, describeOne: Describe = describe): void {
+  for (const kind of spawnerKinds) {
+    describeOne(`${kind.name}: ${topic}`, () => {
+      let bench: SpawnerBench;
+      before(() => (bench = new SpawnerBench(kind)));
+      after(() => bench.dispose());
+      table(() => bench);
+    });
+  }
+}
