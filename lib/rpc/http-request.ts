@@ -14,17 +14,31 @@ function header(request: IncomingMessage, name: string): string | undefined {
   return Array.isArray(value) ? value.join(',') : value;
 }
 
+/** Visible ASCII: no blank, no control character, and nothing that URL parsers read in different ways. */
+const target = /^\/(?!\/)[!-~]*$/;
+
 /** What Node's parser lets through and smugglers like: refused before anything is done. */
 export function checkRequest(request: IncomingMessage): void {
-  const {rawHeaders, url = '', httpVersion} = request;
+  const {rawHeaders, headers, url = '', httpVersion} = request;
+  const refuse = (message: string): never => {
+    throw new NodedError('bad_request', {message});
+  };
   let hosts = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]!.toLowerCase() === 'host') hosts += 1;
-  if (hosts > 1) throw new NodedError('bad_request', {message: 'Host is given twice'});
-  if (rawHeaders.length / 2 >= limits.maxHeaders) throw new NodedError('bad_request', {message: `over ${limits.maxHeaders} headers`});
-  if (!url.startsWith('/') || url.startsWith('//')) throw new NodedError('bad_request', {message: 'the request target must be a path'});
-  if (httpVersion !== '1.1' && request.headers['transfer-encoding'] !== undefined) {
-    throw new NodedError('bad_request', {message: 'Transfer-Encoding needs HTTP/1.1'});
-  }
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') refuse('the version must be HTTP/1.1');
+  if (hosts > 1) refuse('Host is given twice');
+  if (hosts === 0 && httpVersion === '1.1') refuse('Host is missing');
+  if (rawHeaders.length / 2 > limits.maxHeaders) refuse(`over ${limits.maxHeaders} headers`);
+  if (!target.test(url) || /[\\#]/.test(url)) refuse('the request target must be a path');
+  if (headers['transfer-encoding'] !== undefined && httpVersion !== '1.1') refuse('Transfer-Encoding needs HTTP/1.1');
+  if (headers.upgrade !== undefined) refuse('there is nothing to upgrade to');
+  if (headers.expect !== undefined && headers.expect.toLowerCase() !== '100-continue') refuse('Expect can be 100-continue only');
+}
+
+/** The path as it is, for an exact match: a URL parser would fold `..` and `%2e`. */
+export function splitTarget(url: string): {readonly path: string; readonly query: string | null} {
+  const mark = url.indexOf('?');
+  return mark === -1 ? {path: url, query: null} : {path: url.slice(0, mark), query: url.slice(mark + 1)};
 }
 
 /** Checks what is known of a body before any of it is read: so also before `100 Continue` is sent. */
@@ -43,26 +57,45 @@ export function hasBody(request: IncomingMessage): boolean {
   return request.headers['transfer-encoding'] !== undefined || Number(header(request, 'content-length') ?? 0) > 0;
 }
 
+/** A body as it comes. Kept as one growing buffer: chunks of one byte each would cost a hundred times their size. */
+class BodyBuffer {
+  size = 0;
+  private bytes: Buffer = Buffer.alloc(0);
+
+  write(chunk: Buffer): void {
+    const size = this.size + chunk.length;
+    if (this.size === 0) {
+      this.bytes = chunk;
+    } else {
+      if (size > this.bytes.length) this.bytes = Buffer.concat([this.bytes.subarray(0, this.size)], Math.max(size, 2 * this.bytes.length));
+      chunk.copy(this.bytes, this.size);
+    }
+    this.size = size;
+  }
+
+  read(): Buffer {
+    return this.bytes.subarray(0, this.size);
+  }
+}
+
 /** Reads a body and checks it as it comes: the scan of 16 MiB at once would stall the loop. */
 export function readBody(request: IncomingMessage, maxBytes: number): Promise<Members> {
   return new Promise((resolve, reject) => {
     const scanner = new JsonScanner({maxDepth: limits.maxDepth, members: true});
-    const chunks: Buffer[] = [];
-    let size = 0;
-    request.on('data', (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > maxBytes) {
-        request.removeAllListeners('data');
-        chunks.length = 0;
+    const body = new BodyBuffer();
+    const take = (chunk: Buffer): void => {
+      if (body.size + chunk.length > maxBytes) {
+        request.off('data', take); // it goes on flowing, into nothing
         reject(new NodedError('request_too_large', {message: `the body is over ${maxBytes} bytes`}));
         return;
       }
       scanner.write(chunk);
-      chunks.push(chunk);
-    });
+      body.write(chunk);
+    };
+    request.on('data', take);
     request.on('end', () => {
       try {
-        resolve(cutMembers(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks), scanner.end()));
+        resolve(cutMembers(body.read(), scanner.end()));
       } catch (error) {
         reject(error as Error);
       }

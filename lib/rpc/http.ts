@@ -8,7 +8,8 @@ import {monotonicMs} from '../base/duration';
 import {NodedError, messageOf} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
-import {checkBodyHeaders, checkRequest, hasBody, queryMembers, readBody} from './http-request';
+import {limitHandshakes} from './http-handshakes';
+import {checkBodyHeaders, checkRequest, hasBody, queryMembers, readBody, splitTarget} from './http-request';
 import {rawProblem, sendProblem, sendReply} from './http-reply';
 import type {Caller, Operation, OperationContext} from './operations';
 import {protocolVersion} from './protocol';
@@ -35,8 +36,16 @@ export interface HttpOptions {
 /** What is known of a connection. */
 interface Connection {
   /** One request at a time: Node parses pipelined ones without limit. */
-  busy: boolean;
+  state: 'idle' | 'reading' | 'serving';
+  /**
+   * Responses of which Node has not said yet that they left. Over TLS it says so a turn of the loop later, and
+   * the next request of a master who has the whole answer may come first: that one is not pipelined.
+   */
+  unsent: number;
+  /** It ends with the refusal that was sent or is about to be: nothing after that is looked at. */
   refused: boolean;
+  /** What came could not be parsed, and that was the answer: also for a request that was still being read. */
+  broken: boolean;
   peer: Peer | null | undefined;
 }
 
@@ -49,7 +58,8 @@ const serverOptions = {
   keepAliveInitialDelay: limits.tcpKeepAliveMs,
   noDelay: true,
   maxHeaderSize: limits.maxHeaderBytes,
-  requireHostHeader: true,
+  // Answered by checkRequest, as a problem like all others.
+  requireHostHeader: false,
 } as const;
 
 export class HttpBinding {
@@ -63,12 +73,16 @@ export class HttpBinding {
     this.headers = {'Noded-Protocol': String(protocolVersion), 'Noded-Instance': options.instance};
     const handler = (request: IncomingMessage, response: ServerResponse): void => void this.handle(request, response, false);
     this.server = options.tls === null ? http.createServer(serverOptions, handler) : https.createServer({...serverOptions, ...options.tls}, handler);
-    this.server.maxHeadersCount = limits.maxHeaders;
+    this.server.maxHeadersCount = limits.maxHeaders + 1; // one more, so that passing the limit shows
     this.server.maxConnections = options.maxConnections;
     this.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, true));
-    this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.refuseSocket(error, socket));
+    this.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, false));
+    this.server.on('connect', (_request: IncomingMessage, socket: Socket) => this.refuseSocket('CONNECT', 'bad_request', socket));
+    this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.clientError(error, socket));
     this.server.on('drop', () => options.log.info({max: options.maxConnections}, 'a connection was refused: too many are open'));
-    if (options.tls !== null) this.limitHandshakes();
+    if (options.tls === null) return;
+    limitHandshakes(this.server, options.log);
+    this.server.on('secureConnection', (socket: Socket) => void this.connectionOf(socket));
   }
 
   /** Takes no new connections. Open ones go on, each until its next answer, so that a master can still fetch and wait. */
@@ -89,7 +103,7 @@ export class HttpBinding {
   private connectionOf(socket: Socket): Connection {
     let connection = this.connections.get(socket);
     if (connection === undefined) {
-      connection = {busy: false, refused: false, peer: undefined};
+      connection = {state: 'idle', unsent: 0, refused: false, broken: false, peer: undefined};
       this.connections.set(socket, connection);
     }
     return connection;
@@ -98,27 +112,36 @@ export class HttpBinding {
   private async handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
     const connection = this.connectionOf(request.socket);
     if (connection.refused) return; // the refusal before this one closes the connection
-    if (connection.busy) {
+    if (connection.state !== 'idle' || connection.unsent > 1) {
       connection.refused = true;
       this.refuse(response, new NodedError('too_many_in_flight'), true);
+      // Whoever goes on sending waits in the kernel, not in memory. Later: Node's parser resumes at the end of each request.
+      setImmediate(() => request.socket.pause());
       return;
     }
-    connection.busy = true;
+    connection.state = 'reading';
+    connection.unsent += 1;
     this.answering += 1;
     response.once('close', () => {
-      connection.busy = false;
+      connection.unsent -= 1;
       this.answering -= 1;
     });
     try {
       const role = this.roleOf(request.socket, connection);
       checkRequest(request);
       const {operation, members} = await this.route(request, response, expectsContinue);
+      if (connection.broken) return;
+      connection.state = 'serving';
       const reply = await operation(this.options.context, this.caller(request, response, role), members);
       await sendReply(response, reply, this.responseHeaders(false));
     } catch (error) {
-      // What was not read of the body cannot be told from a next request.
-      this.refuse(response, this.refusalOf(error), !request.complete);
+      const refusal = this.refusalOf(error);
+      // What was not read of the body cannot be told from a next request, nor what a smuggler sends after his first.
+      const close = (hasBody(request) && !request.complete) || refusal.code === 'bad_request';
+      connection.refused ||= close;
+      this.refuse(response, refusal, close);
     }
+    connection.state = 'idle';
   }
 
   private roleOf(socket: Socket, connection: Connection): Role {
@@ -134,26 +157,26 @@ export class HttpBinding {
       role,
       traceparent: typeof traceparent === 'string' && /^[\x21-\x7e]{1,128}$/.test(traceparent) ? traceparent : null,
       // 'close' of the request comes when its body was read; of the response, when the connection is gone too.
-      onGone: (callback) => response.once('close', () => void (response.writableFinished || callback())),
+      onGone: (callback) => void (response.destroyed ? callback() : response.once('close', () => void (response.writableFinished || callback()))),
     };
   }
 
   private async route(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<{operation: Operation; members: Members}> {
-    const target = new URL(request.url ?? '/', 'http://noded');
-    const [, name = '', id, ...rest] = target.pathname.split('/');
+    const {path, query: search} = splitTarget(request.url ?? '');
+    const [, name = '', id, ...rest] = path.split('/');
     const operation = this.options.operations.get(name);
     if (operation !== undefined && id === undefined) {
-      checkMethod(request, 'PUT');
-      if (target.search !== '') throw new NodedError('unknown_field', {message: 'this operation takes no query'});
+      checkMethod(request, response, 'PUT');
+      if (search !== null) throw new NodedError('unknown_field', {message: 'this operation takes no query'});
       checkBodyHeaders(request, this.options.maxRequestBytes);
       if (expectsContinue) response.writeContinue();
       return {operation, members: await readBody(request, this.options.maxRequestBytes)};
     }
     const query = rest.length > 0 ? undefined : this.queryOf(name, id);
-    if (query === undefined) throw new NodedError('unknown_operation', {message: `there is no operation ${target.pathname}`});
-    checkMethod(request, 'GET');
+    if (query === undefined) throw new NodedError('unknown_operation', {message: `there is no operation ${path}`});
+    checkMethod(request, response, 'GET');
     if (hasBody(request)) throw new NodedError('bad_request', {message: 'a GET has no body here'});
-    const members = queryMembers(target.searchParams);
+    const members = queryMembers(new URLSearchParams(search ?? ''));
     if (id !== undefined) members.set('fnc_id', Buffer.from(JSON.stringify(decode(id))));
     return {operation: query, members};
   }
@@ -176,37 +199,41 @@ export class HttpBinding {
   }
 
   private refuse(response: ServerResponse, error: NodedError, close: boolean): void {
+    if (response.destroyed) return; // the caller is gone, and so is its request
     this.options.refused(error.code);
-    if (response.headersSent || response.destroyed) response.destroy();
+    if (response.headersSent) response.destroy();
     else sendProblem(response, error, this.responseHeaders(close));
   }
 
-  /** No request could be read from this socket. */
-  private refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
+  /** What came over this socket is no request, or does not end. */
+  private clientError(error: NodeJS.ErrnoException, socket: Socket): void {
+    // A failed handshake comes here too, and there is no way to tell anybody.
+    if (this.options.tls !== null && !this.connections.has(socket)) return void socket.destroy();
     const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'request_too_large' : 'bad_request';
-    this.options.refused(code);
-    if (socket.writable && error.code !== 'ECONNRESET') socket.end(rawProblem(new NodedError(code, {message: `the request is not HTTP/1.1: ${error.code ?? error.message}`}), this.headers));
-    // A peer that does not read must not keep the socket open.
-    socket.destroySoon();
+    this.refuseSocket(`the request is not HTTP/1.1: ${error.code ?? error.message}`, code, socket);
   }
 
-  /** Strangers cost a handshake each: only so many at a time. Each connection ends its own in exactly one of two events. */
-  private limitHandshakes(): void {
-    let underWay = 0;
-    this.server.on('connection', (socket: Socket) => {
-      underWay += 1;
-      if (underWay > limits.maxHandshakes) socket.destroy();
-    });
-    this.server.on('secureConnection', () => (underWay -= 1));
-    this.server.on('tlsClientError', (error: Error) => {
-      underWay -= 1;
-      this.options.log.info({}, `a TLS handshake failed: ${error.message}`);
-    });
+  private refuseSocket(message: string, code: ErrorCode, socket: Socket): void {
+    const connection = this.connectionOf(socket);
+    // While a request is served, or its answer is on the way, this would be taken for that answer, or for a part of it.
+    const before = connection.unsent - (connection.state === 'reading' ? 1 : 0);
+    if (connection.state === 'serving' || before > 1) return void socket.destroy();
+    if (connection.refused) return void (socket.readableEnded && socket.destroySoon());
+    connection.refused = connection.broken = true;
+    if (!socket.writable) return void socket.destroy();
+    this.options.refused(code);
+    socket.end(rawProblem(new NodedError(code, {message}), this.headers));
+    // To close while the peer still sends would reset the connection, and the reset can overtake the answer.
+    const timer = setTimeout(() => socket.destroy(), limits.closeGraceMs);
+    socket.once('close', () => clearTimeout(timer));
+    socket.resume();
   }
 }
 
-function checkMethod(request: IncomingMessage, method: string): void {
-  if (request.method !== method) throw new NodedError('method_not_allowed', {message: `this operation takes ${method}, not ${request.method}`});
+function checkMethod(request: IncomingMessage, response: ServerResponse, method: 'GET' | 'PUT'): void {
+  if (request.method === method) return;
+  response.setHeader('Allow', method);
+  throw new NodedError('method_not_allowed', {message: `this operation takes ${method}, not ${request.method}`});
 }
 
 function decode(text: string): string {

@@ -14,6 +14,7 @@ import type {Caller, Operation, OperationContext} from './operations';
 import {parse, protocolVersion} from './protocol';
 import {writeProblem} from './protocol-answer';
 import type {Members} from './protocol';
+import {bytesOf} from './reply';
 import type {Reply} from './reply';
 import {localRole} from './tls';
 
@@ -53,7 +54,9 @@ class LuxiConnection {
   private chunks: Buffer[] = [];
   private size = 0;
   private busy = false;
-  private readonly gone: (() => void)[] = [];
+  /** After a message that is too long, nothing can be told from its rest. */
+  private refused = false;
+  private gone: (() => void) | null = null;
 
   constructor(
     private readonly socket: Socket,
@@ -61,10 +64,11 @@ class LuxiConnection {
   ) {
     socket.on('data', (chunk) => this.take(chunk));
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => this.gone.splice(0).forEach((callback) => callback()));
+    socket.on('close', () => this.gone?.());
   }
 
   private take(chunk: Buffer): void {
+    if (this.refused) return; // read all the same: to close with unread bytes would take the refusal back
     this.chunks.push(chunk);
     this.size += chunk.length;
     // What comes while one message is served waits here, up to the limit of one, and then in the kernel.
@@ -74,13 +78,15 @@ class LuxiConnection {
       void this.serve();
     } else if (this.size > this.options.maxRequestBytes) {
       this.refuse(new NodedError('request_too_large'));
+      this.refused = true;
+      this.chunks = [];
       this.socket.end();
     }
   }
 
   private async serve(): Promise<void> {
     this.busy = true;
-    for (let message = this.next(); message !== null; message = this.next()) await this.answer(message);
+    for (let message = this.next(); message !== null && !this.socket.destroyed; message = this.next()) await this.answer(message);
     this.busy = false;
     this.socket.resume();
   }
@@ -88,27 +94,27 @@ class LuxiConnection {
   private next(): Buffer | null {
     const text = this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks);
     const end = text.indexOf(etx);
-    if (end === -1) {
-      this.chunks = [text];
-      return null;
-    }
-    this.chunks = [text.subarray(end + 1)];
     this.size = text.length - end - 1;
-    return text.subarray(0, end);
+    // An empty rest would keep the whole message in memory.
+    this.chunks = this.size === 0 ? [] : [text.subarray(end + 1)];
+    return end === -1 ? null : text.subarray(0, end);
   }
 
   private async answer(text: Buffer): Promise<void> {
+    let reply: Reply;
     try {
       const {operation, members} = readMessage(text, this.options.operations);
-      const caller: Caller = {role: localRole, traceparent: null, onGone: (callback) => this.gone.push(callback)};
-      const reply = await operation(this.options.context, caller, members);
-      this.gone.length = 0;
-      await this.send(reply);
+      const caller: Caller = {role: localRole, traceparent: null, onGone: (callback) => (this.gone = callback)};
+      reply = await operation(this.options.context, caller, members);
     } catch (error) {
       const refusal = error instanceof NodedError ? error : new NodedError('internal');
       if (refusal !== error) this.options.log.error({err: error}, `a local request failed: ${messageOf(error)}`);
       this.refuse(refusal);
+      return;
+    } finally {
+      this.gone = null;
     }
+    await this.send(reply);
   }
 
   private refuse(refusal: NodedError): void {
@@ -117,16 +123,25 @@ class LuxiConnection {
   }
 
   private async send({contentType, pieces, sent}: Reply): Promise<void> {
-    this.socket.write('{"success":true,"result":');
-    for (const piece of pieces) {
-      if (contentType !== 'application/json' && Buffer.isBuffer(piece)) this.socket.write(JSON.stringify(piece.toString()));
-      else if (Buffer.isBuffer(piece)) this.socket.write(piece);
-      else for await (const chunk of piece.open()) await this.write(chunk as Buffer);
+    // A reader that takes nothing for a minute is cut off, as over HTTP.
+    this.socket.setTimeout(limits.stalledReaderMs, () => this.socket.destroy());
+    try {
+      this.socket.write('{"success":true,"result":');
+      for (const piece of pieces) {
+        if (contentType !== 'application/json' && Buffer.isBuffer(piece)) this.socket.write(JSON.stringify(piece.toString()));
+        else for await (const chunk of bytesOf(piece)) await this.write(chunk);
+      }
+      await this.write('}\x03');
+      sent?.();
+    } catch {
+      // Half of an answer is out, or the reader is gone: anything more would be taken for the rest of it.
+      this.socket.destroy();
     }
-    this.socket.write('}\x03', sent);
+    this.socket.setTimeout(0);
+    this.socket.removeAllListeners('timeout');
   }
 
-  private write(chunk: Buffer): Promise<void> {
+  private write(chunk: Buffer | string): Promise<void> {
     return new Promise((resolve, reject) => this.socket.write(chunk, (error) => (error ? reject(error) : resolve())));
   }
 }

@@ -14,7 +14,7 @@ import type {FunctionSpec} from '../call/spawner';
 import type {Waiter} from '../call/waiters';
 import {readAbortFunction, readForgetFunction, readStartFunction, readWaitForFunction, readWaitForFunctions} from './protocol';
 import type {CallReference, Members, StartFunctionRequest} from './protocol';
-import {answerPieces, jsonReply, stderrBytesOf} from './reply';
+import {answerPieces, jsonReply, resultGone, stderrBytesOf} from './reply';
 import type {AnswerView, Piece, Reply, ResultFiles} from './reply';
 import {mayCall} from './tls';
 import type {Role} from './tls';
@@ -108,7 +108,7 @@ function wait({table, files, maxWaitMs}: OperationContext, caller: Caller, {call
 
 function answer({table, files}: OperationContext, call: Call, view: AnswerView): Reply {
   // Between its end and now somebody else may have forgotten it.
-  if (call.state === 'gone') throw new NodedError('call_expired', {callId: callIdOf(call), outcome: call.outcome ?? 'lost'});
+  if (call.state === 'gone') throw resultGone(call);
   return {contentType: 'application/json', pieces: answerPieces(call, files, view), sent: () => table.markDelivered(call)};
 }
 
@@ -118,7 +118,7 @@ function abortAfter(request: StartFunctionRequest, {abortAfterMs, maxAbortAfterM
 }
 
 function start(context: OperationContext, {role, traceparent}: Caller, request: StartFunctionRequest): {readonly call: Call; readonly duplicate: boolean} {
-  const {table, functions, maxWaitMs} = context;
+  const {table, functions} = context;
   const {fnName, fnArgs, requestId} = request;
   checkMayUse(context, role, fnName);
   const fingerprint = createHash('sha256').update(fnArgs).digest('hex');
@@ -128,7 +128,8 @@ function start(context: OperationContext, {role, traceparent}: Caller, request: 
   if (entry === undefined) throw new NodedError('unknown_function', {message: `this node has no function ${JSON.stringify(fnName)}`});
   const pointers = entry.args?.check(fnArgs) ?? null;
   if (pointers !== null) throw new NodedError('invalid_args', {pointers, message: `fn_args do not fit the schema of ${fnName}: ${pointers.map(({pointer, message}) => `${pointer} ${message}`.trim()).join('; ')}`});
-  if (Math.min(request.timeoutMs, maxWaitMs) > 0) table.waiters.checkRoom();
+  // A start without a timeout waits too, until the process runs; refused after the start, it would be taken for not started.
+  table.waiters.checkRoom();
   const {reason} = request;
   const call = table.start({spec: entry.spec, args: fnArgs, fingerprint, role: role.name, requestId, abortAfterMs: abortAfter(request, entry), reason, traceparent});
   return {call, duplicate: false};
@@ -178,6 +179,27 @@ function findCalls(context: OperationContext, caller: Caller, callIds: readonly 
   return {calls, unknown};
 }
 
+/**
+ * The answers of ended calls, each as its pieces. Together no more result bytes are held in memory than one
+ * answer may have; the rest is streamed. A result that somebody removed is unknown.
+ */
+function finishedAnswers({files}: OperationContext, calls: readonly Call[], waitedMs: number): {readonly answers: (readonly Piece[])[]; readonly unknown: readonly Unknown[]} {
+  const answers: (readonly Piece[])[] = [];
+  const unknown: Unknown[] = [];
+  let maxInlineBytes: number = limits.maxInlineResultBytes;
+  for (const call of calls) {
+    try {
+      const pieces = answerPieces(call, files, {duplicate: false, stderrFrom: null, waitedMs, maxInlineBytes});
+      for (const piece of pieces) if (Buffer.isBuffer(piece)) maxInlineBytes = Math.max(0, maxInlineBytes - piece.length);
+      answers.push(pieces);
+    } catch (error) {
+      if (!(error instanceof NodedError)) throw error;
+      unknown.push({fnc_id: callIdOf(call), code: error.code});
+    }
+  }
+  return {answers, unknown};
+}
+
 const waitForFunctions: Operation = async (context, caller, members) => {
   const {callIds, timeoutMs} = readWaitForFunctions(members);
   const begin = monotonicMs();
@@ -185,18 +207,17 @@ const waitForFunctions: Operation = async (context, caller, members) => {
   const hasEnded = ({state}: Call): boolean => state === 'ended' || state === 'gone';
   if (timeoutMs > 0 && calls.length > 0 && !calls.some(hasEnded)) await wait(context, caller, {calls, until: 'ended', timeoutMs});
   // While this request waited, one may have ended and been forgotten by another.
-  const present = calls.filter(({state}) => state !== 'gone');
   const forgotten: Unknown[] = calls.filter(({state}) => state === 'gone').map((call) => ({fnc_id: callIdOf(call), code: 'call_expired'}));
-  const finished = present.filter(hasEnded);
-  const unfinished = present.filter((call) => !hasEnded(call)).map(callIdOf);
-  const waitedMs = monotonicMs() - begin;
-  const pieces: Piece[] = [Buffer.from('{"finished":[')];
-  for (const [position, call] of finished.entries()) {
-    if (position > 0) pieces.push(Buffer.from(','));
-    pieces.push(...answerPieces(call, context.files, {duplicate: false, stderrFrom: null, waitedMs}));
-  }
-  pieces.push(Buffer.from(`],"unfinished":${JSON.stringify(unfinished)},"unknown":${JSON.stringify([...unknown, ...forgotten])}}`));
-  return {contentType: 'application/json', pieces, sent: () => finished.forEach((call) => context.table.markDelivered(call))};
+  const ended = calls.filter(({state}) => state === 'ended');
+  const unfinished = calls.filter((call) => !hasEnded(call)).map(callIdOf);
+  const finished = finishedAnswers(context, ended, monotonicMs() - begin);
+  const pieces = finished.answers.flatMap((answer, position) => (position === 0 ? answer : [Buffer.from(','), ...answer]));
+  const tail = `],"unfinished":${JSON.stringify(unfinished)},"unknown":${JSON.stringify([...unknown, ...forgotten, ...finished.unknown])}}`;
+  return {
+    contentType: 'application/json',
+    pieces: [Buffer.from('{"finished":['), ...pieces, Buffer.from(tail)],
+    sent: () => ended.forEach((call) => context.table.markDelivered(call)),
+  };
 };
 
 const abortFunction: Operation = async (context, caller, members) => {

@@ -1,6 +1,7 @@
 /** What an operation answers, whatever the protocol: pieces of bytes, some of them still in a file. */
 import type {Readable} from 'node:stream';
 import {monotonicMs, msToSeconds, wallMs} from '../base/duration';
+import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {hasResult} from '../base/outcome';
 import type {Outcome, VisibleState} from '../base/outcome';
@@ -98,24 +99,43 @@ function callError(call: Call): CallError | null {
   return {code: outcome, message: sentences[outcome](call), ...facts};
 }
 
-/** The result's bytes; `null` unless stdout is the result. */
-function resultPiece(call: Call, files: ResultFiles): Piece {
+/** A call whose result cannot be given any more: its outcome is all that is left. */
+export function resultGone(call: Call): NodedError {
+  return new NodedError('call_expired', {callId: callIdOf(call), outcome: call.outcome ?? 'lost'});
+}
+
+/** The result's bytes; `null` unless stdout is the result. Throws call_expired if somebody removed its file. */
+function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Piece {
   const {ending, outcome} = call;
   if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
   const {key} = call.accepted;
-  if (ending.stdoutBytes <= limits.maxInlineResultBytes) return files.read(key, 'stdout', 0, ending.stdoutBytes);
-  return {byteLength: ending.stdoutBytes, open: () => files.stream(key, ending.stdoutBytes)};
+  const byteLength = ending.stdoutBytes;
+  if (files.sizes(key).stdoutBytes < byteLength) throw resultGone(call);
+  return byteLength <= maxInlineBytes ? files.read(key, 'stdout', 0, byteLength) : {byteLength, open: () => files.stream(key, byteLength)};
+}
+
+/** The bytes of a piece. Throws if its file has fewer than were promised: what follows would be taken for the rest. */
+export async function* bytesOf(piece: Piece): AsyncGenerator<Buffer> {
+  if (Buffer.isBuffer(piece)) return yield piece;
+  let left = piece.byteLength;
+  for await (const chunk of piece.open() as AsyncIterable<Buffer>) {
+    left -= chunk.length;
+    yield chunk;
+  }
+  if (left !== 0) throw new Error(`a result's file is ${left} bytes short`);
 }
 
 export interface AnswerView {
   readonly duplicate: boolean;
   readonly stderrFrom: number | null;
   readonly waitedMs: number;
+  /** A larger result is streamed from its file; limits.maxInlineResultBytes unless the answer is one of many. */
+  readonly maxInlineBytes?: number;
 }
 
 /** The answer of section 8 for a call as it is now: head, result byte for byte, tail. */
-export function answerPieces(call: Call, files: ResultFiles, {duplicate, stderrFrom, waitedMs}: AnswerView): readonly Piece[] {
+export function answerPieces(call: Call, files: ResultFiles, {duplicate, stderrFrom, waitedMs, maxInlineBytes = limits.maxInlineResultBytes}: AnswerView): readonly Piece[] {
   const info = callInfo(call, {duplicate, stderr: stderrTail(call, files, stderrFrom)});
   const {head, tail} = writeAnswer(info, msToSeconds(waitedMs), callError(call));
-  return [Buffer.from(head), resultPiece(call, files), Buffer.from(tail)];
+  return [Buffer.from(head), resultPiece(call, files, maxInlineBytes), Buffer.from(tail)];
 }

@@ -41,6 +41,16 @@ function readPem(path: string, what: string, secret: boolean): Buffer {
   }
 }
 
+/** The certificates of a PEM file, all of them: OpenSSL would take those before a damaged one and not say a word. */
+function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certificate[]] {
+  const text = pem.toString('latin1');
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  if (blocks.length !== text.split(/-----BEGIN [A-Z ]*CERTIFICATE-----/).length - 1) throw new Error('a certificate in it is cut short');
+  const [first, ...others] = blocks.map((block) => new X509Certificate(block));
+  if (first === undefined) throw new Error('there is no PEM certificate in it');
+  return [first, ...others];
+}
+
 /** Reads and checks certificate, key and CA. Throws an Error that names the file and what is wrong with it. */
 export function loadTls(files: TlsFiles): TlsMaterial {
   const cert = readPem(files.cert, 'certificate', false);
@@ -53,8 +63,8 @@ export function loadTls(files: TlsFiles): TlsMaterial {
       throw new Error(`${path}: ${messageOf(error)}`);
     }
   };
-  const certificate = wrap(files.cert, () => new X509Certificate(cert));
-  wrap(files.ca, () => new X509Certificate(ca));
+  const [certificate] = wrap(files.cert, () => readCertificates(cert));
+  wrap(files.ca, () => readCertificates(ca));
   const privateKey = wrap(files.key, () => createPrivateKey(key));
   if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of ${files.cert}`);
   const notAfterMs = Date.parse(certificate.validTo);
