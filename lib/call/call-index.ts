@@ -41,14 +41,23 @@ export class CallIndex {
     this.tombstones.add(tombstone);
   }
 
-  /** The call of an ID. Throws unknown_call, or call_expired or call_lost with the outcome for one that is gone. */
-  find(callId: string): Call {
+  /**
+   * The call of an ID. Throws unknown_call, or call_expired or call_lost with the outcome for one that is gone;
+   * `check` throws first for a function whose calls the caller must not hear of.
+   */
+  find(callId: string, check: (fnName: string) => void = () => {}): Call {
     const parts = parseCallId(callId);
     if (parts === null) throw new NodedError('unknown_call', {callId});
     const call = this.byKey.get(parts.key);
-    if (call !== undefined && isSameCall(parts, partsOf(call))) return call;
+    if (call !== undefined && isSameCall(parts, partsOf(call))) {
+      check(call.accepted.fnName);
+      return call;
+    }
     const tombstone = this.tombstones.get(parts.key);
-    if (tombstone !== undefined && isSameCall(parts, parseCallId(tombstone.callId)!)) throw gone(tombstone);
+    if (tombstone !== undefined && isSameCall(parts, parseCallId(tombstone.callId)!)) {
+      check(tombstone.fnName);
+      throw gone(tombstone);
+    }
     throw new NodedError('unknown_call', {callId});
   }
 

@@ -37,6 +37,8 @@ export type EndedLine =
 
 interface OutcomeLine {
   readonly outcome: Outcome;
+  readonly exitCode: number | null;
+  readonly signal: string | null;
   readonly output: OutputKind;
   readonly outputReason: string | null;
   readonly stdoutBytes: number;
@@ -102,6 +104,9 @@ export function outcomeLine(call: Call): string {
     event: 'outcome',
     time: seconds(ending.endedAtMs),
     outcome: call.outcome,
+    // Again, because on a full disk the line before this one may be missing.
+    exit_code: exited?.exitCode ?? null,
+    signal: exited?.signal ?? null,
     output: exited?.output ?? 'empty',
     output_reason: exited?.outputReason ?? null,
     stdout_bytes: exited?.stdoutBytes ?? 0,
@@ -163,6 +168,8 @@ function readOutcome(line: Line): OutcomeLine | null {
   if (outcome === null) return null;
   return {
     outcome,
+    exitCode: numberOrNull(line.exit_code),
+    signal: text(line.signal),
     output: oneOf(outputKinds, line.output) ?? 'empty',
     outputReason: text(line.output_reason),
     stdoutBytes: number(line.stdout_bytes),
@@ -189,19 +196,20 @@ export function readJournal(key: string, content: string): JournalRecord | null 
   };
 }
 
-/** The ending that an `outcome` line tells of, with what the `ended` line knew. */
+/** The ending that an `outcome` line tells of. The `ended` line before it says more of a start that failed, if it is there. */
 export function endingOf({ended, outcome}: JournalRecord): Ending {
   if (outcome === null) throw new Error('endingOf: the journal has no outcome');
-  if (ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: outcome.atMs};
-  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
+  const {exitCode, signal} = outcome;
+  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: outcome.atMs};
+  if (ended !== null && 'errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
   return {
     kind: 'exited',
-    exitCode: ended.exitCode,
-    signal: ended.signal,
+    exitCode,
+    signal,
     output: outcome.output,
     ...(outcome.outputReason === null ? {} : {outputReason: outcome.outputReason}),
     stdoutBytes: outcome.stdoutBytes,
     stderrBytes: outcome.stderrBytes,
-    endedAtMs: ended.atMs,
+    endedAtMs: outcome.atMs,
   };
 }

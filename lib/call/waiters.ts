@@ -86,6 +86,11 @@ export class Waiters {
     this.finish(waiter, 'woken');
   }
 
+  /** Ends all waits early, in slices: the daemon leaves, and everybody shall have an answer. */
+  wakeAll(): void {
+    for (const waiters of this.byCall.values()) for (const waiter of waiters) this.settling.add({waiter, why: 'woken'});
+  }
+
   /** A call runs now: those who wait for just that are settled, in slices. */
   callStarted(call: Call): void {
     for (const waiter of this.byCall.get(call) ?? []) if (waiter.until === 'started') this.settling.add({waiter, why: 'started'});

@@ -6,6 +6,7 @@ import {parse} from 'smol-toml';
 import {secondsToMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {defaults, limits} from '../base/limits';
+import {unsafePath} from '../proc/safe-path';
 import {normalizeCertificate} from '../rpc/tls';
 import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
 
@@ -56,7 +57,12 @@ export interface CommandLine {
 
 /** What is wrong with the configuration, in one line: exit 78. */
 export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
+  override readonly name: string = 'ConfigError';
+}
+
+/** The command line itself is wrong: exit 64. */
+export class UsageError extends ConfigError {
+  override readonly name: string = 'UsageError';
 }
 
 type Table = Readonly<Record<string, unknown>>;
@@ -76,7 +82,8 @@ const paths: Check<readonly string[]> = (value, key) => list(value, key).map((it
 const seconds: Check<number> = (value, key) =>
   typeof value === 'number' && Number.isFinite(value) && value >= 0 ? secondsToMs(value) : fail(key, 'a number of seconds, 0 or more');
 const whole: Check<number> = (value, key) => (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : fail(key, 'a whole number, 0 or more'));
-const port: Check<number> = (value, key) => (whole(value, key) <= 65535 ? (value as number) : fail(key, 'a port, 0 to 65535'));
+const maxPort = 65_535;
+const port: Check<number> = (value, key) => (whole(value, key) <= maxPort ? (value as number) : fail(key, `a port, 0 to ${maxPort}`));
 const oneOf =
   <T extends string>(...choices: readonly T[]): Check<T> =>
   (value, key) =>
@@ -132,6 +139,9 @@ function readFile(given: string | undefined): Section {
   let content = '';
   try {
     if (statSync(file).size > limits.maxConfigBytes) throw new Error('is too large');
+    // It names programs that run as root.
+    const unsafe = process.getuid?.() === 0 ? unsafePath(file) : null;
+    if (unsafe !== null) throw new Error(unsafe);
     content = readFileSync(file, 'utf8');
   } catch (error) {
     // Only the file that nobody named may be missing.
@@ -160,7 +170,7 @@ function addressOf(interfaceName: string): string {
 }
 
 function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
-  if (line.bind !== undefined && line.interface !== undefined) throw new ConfigError('give an address or an interface to listen on, not both');
+  if (line.bind !== undefined && line.interface !== undefined) throw new UsageError('give an address or an interface to listen on, not both');
   const byLine = line.bind ?? (line.interface === undefined ? undefined : addressOf(line.interface));
   const bind = file.get('bind', text, undefined);
   const interfaceName = file.get('interface', text, undefined);
@@ -188,7 +198,8 @@ export function readConfig(line: CommandLine): Config {
   const resolved = (value: string | undefined): string | undefined => (value === undefined ? undefined : resolve(value));
   const tlsPath = (name: 'cert' | 'key' | 'ca', absent: string): string => resolved(line[name]) ?? file.get(name, path, absent);
   const daemonize = line.foreground === true ? false : (line.daemonize ?? file.get('daemonize', flag, false));
-  const linePort = line.port === undefined ? undefined : port(/^\d{1,5}$/.test(line.port) ? Number(line.port) : line.port, '--port');
+  const linePort = line.port === undefined ? undefined : Number(line.port);
+  if (linePort !== undefined && !(/^\d{1,5}$/.test(line.port!) && linePort <= maxPort)) throw new UsageError(`--port must be a port, 0 to ${maxPort}`);
   return {
     port: linePort ?? file.get('port', port, 1811),
     address: readAddress(file, line, ssl),

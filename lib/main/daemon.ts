@@ -9,6 +9,7 @@ import type {Log} from '../base/log';
 import {CallTable} from '../call/call-table';
 import {readTombstone} from '../call/tombstones';
 import {Catalog, scanFunctions} from '../proc/catalog';
+import type {Scan} from '../proc/catalog';
 import {ChildSpawner} from '../proc/child-spawner';
 import {ProcessTrees, readBootId} from '../proc/process-tree';
 import {recoverCalls} from '../proc/recovery';
@@ -22,7 +23,8 @@ import {protocolVersion} from '../rpc/protocol';
 import {queries} from '../rpc/queries';
 import type {NodeFacts} from '../rpc/queries';
 import {loadTls, serverOptions} from '../rpc/tls';
-import type {Role, TlsMaterial} from '../rpc/tls';
+import type {Role, TlsFiles, TlsMaterial} from '../rpc/tls';
+import {ConfigError} from './config';
 import type {Config} from './config';
 import {Metrics} from './metrics';
 import {version} from './version';
@@ -30,6 +32,15 @@ import {version} from './version';
 /** The port cannot be had: exit 71. */
 export class BindError extends Error {
   override readonly name = 'BindError';
+}
+
+/** At the start, a certificate that cannot be used is a mistake in the configuration. */
+function loadCertificates(files: TlsFiles): TlsMaterial {
+  try {
+    return loadTls(files);
+  } catch (error) {
+    throw new ConfigError(messageOf(error));
+  }
 }
 
 const newScanner = (): JsonScanner => new JsonScanner({maxDepth: limits.maxDepth});
@@ -53,7 +64,7 @@ export class Daemon {
     private readonly config: Config,
     private readonly log: Log,
   ) {
-    this.tls = config.tls === null ? null : loadTls(config.tls);
+    this.tls = config.tls === null ? null : loadCertificates(config.tls);
     this.roles = config.roles;
     this.metrics = new Metrics(log);
     this.trees = new ProcessTrees({log});
@@ -77,7 +88,7 @@ export class Daemon {
 
   /** Takes over what an earlier noded left, then listens. Resolves with the port. */
   async start(): Promise<number> {
-    this.scan(this.config);
+    this.use(this.scan(this.config));
     await this.recover();
     const port = await this.listen();
     await this.listenLocally();
@@ -91,9 +102,10 @@ export class Daemon {
   reload(config: Config): void {
     const tls = config.tls === null ? null : loadTls(config.tls);
     if ((tls === null) !== (this.tls === null)) throw new Error('ssl cannot be changed by a reload');
+    const scan = this.scan(config);
     if (tls !== null) this.setTls(tls, config);
     this.roles = config.roles;
-    this.scan(config);
+    this.use(scan);
   }
 
   close(): void {
@@ -107,8 +119,11 @@ export class Daemon {
     this.tls = tls;
   }
 
-  private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): void {
-    const scan = scanFunctions({directories: functionDirectories, functionConfig, maxOutputBytes});
+  private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
+    return scanFunctions({directories: functionDirectories, functionConfig, maxOutputBytes});
+  }
+
+  private use(scan: Scan): void {
     for (const {path, reason} of scan.leftOut) this.log.warn({path}, `not a function: ${reason}`);
     this.catalog.replace(scan);
     // A schema that is wrong must be known now, not at the first call; but ajv is slow to load, so after the start.

@@ -8,7 +8,7 @@ import type {Log} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError, lockRunDir, makePrivateDirectory} from '../proc/run-dir';
 import {loadTls} from '../rpc/tls';
-import {ConfigError, readConfig} from './config';
+import {ConfigError, UsageError, readConfig} from './config';
 import type {CommandLine, Config} from './config';
 import {BindError, Daemon} from './daemon';
 import {Notifier} from './notify';
@@ -69,6 +69,7 @@ const complain = (message: string): void => {
 };
 
 function exitCodeOf(error: unknown): number {
+  if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof ConfigError) return exitCodes.config;
   if (error instanceof RunDirError) return error.kind === 'locked' ? exitCodes.locked : exitCodes.runDir;
   if (error instanceof BindError) return exitCodes.bind;
@@ -131,8 +132,28 @@ function daemonize(argv: readonly string[]): void {
 
 /** Whole or not at all, also for whoever reads it at this moment. */
 function writePidFile(path: string): void {
-  writeFileSync(`${path}.new`, `${process.pid}\n`);
-  renameSync(`${path}.new`, path);
+  try {
+    writeFileSync(`${path}.new`, `${process.pid}\n`);
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    throw new RunDirError('unusable', `pid file: ${messageOf(error)}`);
+  }
+}
+
+function openLog(config: Config): LogSink {
+  try {
+    return new LogSink(config.logFile);
+  } catch (error) {
+    throw new ConfigError(`log_file: ${messageOf(error)}`);
+  }
+}
+
+/** What SIGHUP takes over; the rest of the configuration is for a start. */
+const reloadedKeys: ReadonlySet<string> = new Set(['tls', 'tlsMinVersion', 'roles', 'functionDirectories', 'functionConfig'] satisfies (keyof Config)[]);
+
+function changedKeys(old: Config, now: Config): readonly string[] {
+  const text = (value: unknown): string => JSON.stringify(value instanceof Map ? [...value] : value) ?? '';
+  return (Object.keys(now) as (keyof Config)[]).filter((key) => text(old[key]) !== text(now[key]));
 }
 
 class Program {
@@ -146,7 +167,7 @@ class Program {
     private readonly config: Config,
     private readonly detached: boolean,
   ) {
-    this.sink = new LogSink(config.logFile);
+    this.sink = openLog(config);
     this.log = createLog(this.sink, {debug: config.debug, terminal: config.logFile === null && isatty(2)});
     this.notifier = new Notifier(this.log);
   }
@@ -195,9 +216,12 @@ class Program {
     this.notifier.reloading();
     try {
       this.sink.reopen();
-      daemon.reload(readConfig(this.line));
+      const config = readConfig(this.line);
+      daemon.reload(config);
       daemon.metrics.reloaded('ok');
       this.log.info({}, 'reloaded certificates, roles and functions');
+      const waiting = changedKeys(this.config, config).filter((key) => !reloadedKeys.has(key));
+      if (waiting.length > 0) this.log.warn({keys: waiting}, 'these have changed too, and take a restart');
     } catch (error) {
       daemon.metrics.reloaded('failed');
       this.log.error({}, `reload: ${messageOf(error)}; everything stays as it was`);
@@ -242,6 +266,8 @@ export async function main(argv: readonly string[]): Promise<number | undefined>
     closeInherited(detached ? readyFd : null);
     // What function processes inherit; noded's own files all have explicit modes.
     process.umask(0o022);
+    // A daemon must not keep a filesystem from being unmounted.
+    if (detached) process.chdir('/');
     await new Program(line, config, detached).run();
     return undefined;
   } catch (error) {

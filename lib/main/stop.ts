@@ -94,7 +94,8 @@ export class Stop {
 
   private async finish(): Promise<void> {
     const {http, trees, table, log, exit} = this.options;
-    // Answers first: nobody who waits shall be told by a broken connection.
+    // Answers first: nobody who waits shall be told by a broken connection. Who waits for a call that goes on gets its ID.
+    table.waiters.wakeAll();
     await http.close(limits.closeGraceMs);
     await trees.idle();
     log.info({left_running: table.activeCalls.length}, 'noded ends');

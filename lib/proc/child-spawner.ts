@@ -54,7 +54,9 @@ function environment({key, spec, requestId, traceparent}: SpawnRequest): NodeJS.
 
 /** The command that limits itself and becomes the function. One byte over the limit is allowed, so that passing it shows. */
 function commandLine({spec}: SpawnRequest, hardNoFile: number): readonly [string, ...string[]] {
-  const limited = [prlimit, `--fsize=${spec.maxOutputBytes + 1}`, `--nofile=${Math.min(softNoFile, hardNoFile)}:`, spec.program] as const;
+  // What a function leaves running would have the limit for life: a daemon's log, a virtual machine's disk.
+  const fileBytes = spec.leaveRunning ? 'unlimited' : String(spec.maxOutputBytes + 1);
+  const limited = [prlimit, `--fsize=${fileBytes}`, `--nofile=${Math.min(softNoFile, hardNoFile)}:`, spec.program] as const;
   return spec.nice === null ? limited : ['/usr/bin/nice', '-n', String(spec.nice), ...limited];
 }
 

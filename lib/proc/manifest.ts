@@ -31,6 +31,7 @@ const text: Check<string> = (value, key) => (typeof value === 'string' ? value :
 const flag: Check<boolean> = (value, key) => (typeof value === 'boolean' ? value : fail(key, 'true or false'));
 const seconds: Check<number> = (value, key) =>
   typeof value === 'number' && Number.isFinite(value) && value >= 0 ? secondsToMs(value) : fail(key, 'a number of seconds, 0 or more');
+const positiveSeconds: Check<number> = (value, key) => (seconds(value, key) > 0 ? seconds(value, key) : fail(key, 'a number of seconds over 0'));
 const positive: Check<number> = (value, key) =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : fail(key, 'a whole number, 1 or more');
 const niceness: Check<number> = (value, key) =>
@@ -64,8 +65,8 @@ export function readManifest(content: string): Manifest {
   return {
     description: get('description', text, null),
     args: get('args', schema, null),
-    abortAfterMs: get('abort_after', seconds, null),
-    maxAbortAfterMs: get('max_abort_after', seconds, null),
+    abortAfterMs: get('abort_after', positiveSeconds, null),
+    maxAbortAfterMs: get('max_abort_after', positiveSeconds, null),
     killAfterMs: get('kill_after', seconds, null),
     maxRunning: get('max_running', positive, null),
     maxOutputBytes: get('max_output', positive, null),

@@ -1,6 +1,6 @@
 /** The run directory: made, checked and locked before anything else in it is touched (DESIGN.md section 5). */
 import {spawnSync} from 'node:child_process';
-import {closeSync, constants, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, writeSync} from 'node:fs';
+import {closeSync, constants, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, writeSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {unsafePath} from './safe-path';
@@ -28,7 +28,8 @@ function checkDirectory(path: string): void {
 /** Makes a directory that only noded's user may look into, or checks that it is one. */
 export function makePrivateDirectory(path: string): void {
   try {
-    mkdirSync(path, {recursive: true, mode: 0o700});
+    // Not recursive: below /proc that spins for ever on Node 20, and a directory above may be missing by mistake.
+    if (!existsSync(path)) mkdirSync(path, {mode: 0o700});
     checkDirectory(path);
   } catch (error) {
     throw error instanceof RunDirError ? error : new RunDirError('unusable', messageOf(error));

@@ -7,7 +7,6 @@ import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
-import {callIdOf} from '../call/call';
 import type {Call} from '../call/call';
 import type {CallTable} from '../call/call-table';
 import type {FunctionSpec} from '../call/spawner';
@@ -63,9 +62,11 @@ function checkMayUse(context: OperationContext, role: Role, fnName: string): voi
 
 function findCall(context: OperationContext, {role}: Caller, reference: CallReference): Call {
   const {index} = context.table;
-  const call = 'callId' in reference ? index.find(reference.callId) : index.findByRequest(role.name, reference.requestId);
+  const check = (fnName: string): void => checkMayUse(context, role, fnName);
+  if ('callId' in reference) return index.find(reference.callId, check);
+  const call = index.findByRequest(role.name, reference.requestId);
   if (call === null) throw new NodedError('unknown_request');
-  checkMayUse(context, role, call.accepted.fnName);
+  check(call.accepted.fnName);
   return call;
 }
 
@@ -165,36 +166,42 @@ interface Unknown {
   readonly code: ErrorCode;
 }
 
-function findCalls(context: OperationContext, caller: Caller, callIds: readonly string[]): {readonly calls: readonly Call[]; readonly unknown: readonly Unknown[]} {
-  const calls: Call[] = [];
+/** A call, and the ID that the master knows it by: that may be the early one, of a call that was starting. */
+interface Named {
+  readonly callId: string;
+  readonly call: Call;
+}
+
+function findCalls(context: OperationContext, caller: Caller, callIds: readonly string[]): {readonly named: readonly Named[]; readonly unknown: readonly Unknown[]} {
+  const named: Named[] = [];
   const unknown: Unknown[] = [];
   for (const callId of callIds) {
     try {
-      calls.push(findCall(context, caller, {callId}));
+      named.push({callId, call: findCall(context, caller, {callId})});
     } catch (error) {
       if (!(error instanceof NodedError)) throw error;
       unknown.push({fnc_id: callId, code: error.code});
     }
   }
-  return {calls, unknown};
+  return {named, unknown};
 }
 
 /**
  * The answers of ended calls, each as its pieces. Together no more result bytes are held in memory than one
  * answer may have; the rest is streamed. A result that somebody removed is unknown.
  */
-function finishedAnswers({files}: OperationContext, calls: readonly Call[], waitedMs: number): {readonly answers: (readonly Piece[])[]; readonly unknown: readonly Unknown[]} {
+function finishedAnswers({files}: OperationContext, ended: readonly Named[], waitedMs: number): {readonly answers: (readonly Piece[])[]; readonly unknown: readonly Unknown[]} {
   const answers: (readonly Piece[])[] = [];
   const unknown: Unknown[] = [];
   let maxInlineBytes: number = limits.maxInlineResultBytes;
-  for (const call of calls) {
+  for (const {callId, call} of ended) {
     try {
       const pieces = answerPieces(call, files, {duplicate: false, stderrFrom: null, waitedMs, maxInlineBytes});
       for (const piece of pieces) if (Buffer.isBuffer(piece)) maxInlineBytes = Math.max(0, maxInlineBytes - piece.length);
       answers.push(pieces);
     } catch (error) {
       if (!(error instanceof NodedError)) throw error;
-      unknown.push({fnc_id: callIdOf(call), code: error.code});
+      unknown.push({fnc_id: callId, code: error.code});
     }
   }
   return {answers, unknown};
@@ -203,20 +210,21 @@ function finishedAnswers({files}: OperationContext, calls: readonly Call[], wait
 const waitForFunctions: Operation = async (context, caller, members) => {
   const {callIds, timeoutMs} = readWaitForFunctions(members);
   const begin = monotonicMs();
-  const {calls, unknown} = findCalls(context, caller, callIds);
-  const hasEnded = ({state}: Call): boolean => state === 'ended' || state === 'gone';
-  if (timeoutMs > 0 && calls.length > 0 && !calls.some(hasEnded)) await wait(context, caller, {calls, until: 'ended', timeoutMs});
+  const {named, unknown} = findCalls(context, caller, callIds);
+  const calls = named.map(({call}) => call);
+  const isOver = ({state}: Call): boolean => state === 'ended' || state === 'gone';
+  if (timeoutMs > 0 && calls.length > 0 && !calls.some(isOver)) await wait(context, caller, {calls, until: 'ended', timeoutMs});
   // While this request waited, one may have ended and been forgotten by another.
-  const forgotten: Unknown[] = calls.filter(({state}) => state === 'gone').map((call) => ({fnc_id: callIdOf(call), code: 'call_expired'}));
-  const ended = calls.filter(({state}) => state === 'ended');
-  const unfinished = calls.filter((call) => !hasEnded(call)).map(callIdOf);
+  const forgotten = named.filter(({call}) => call.state === 'gone').map(({callId, call}): Unknown => ({fnc_id: callId, code: resultGone(call).code}));
+  const ended = named.filter(({call}) => call.state === 'ended');
+  const unfinished = named.filter(({call}) => !isOver(call)).map(({callId}) => callId);
   const finished = finishedAnswers(context, ended, monotonicMs() - begin);
   const pieces = finished.answers.flatMap((answer, position) => (position === 0 ? answer : [Buffer.from(','), ...answer]));
   const tail = `],"unfinished":${JSON.stringify(unfinished)},"unknown":${JSON.stringify([...unknown, ...forgotten, ...finished.unknown])}}`;
   return {
     contentType: 'application/json',
     pieces: [Buffer.from('{"finished":['), ...pieces, Buffer.from(tail)],
-    sent: () => ended.forEach((call) => context.table.markDelivered(call)),
+    sent: () => ended.forEach(({call}) => context.table.markDelivered(call)),
   };
 };
 

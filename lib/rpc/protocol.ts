@@ -85,10 +85,15 @@ const boolean: Decode<boolean> = (raw, name) => {
 };
 const count: Decode<number> = (raw, name) => {
   const value = parse(raw);
-  if (!Number.isSafeInteger(value) || (value as number) < 0) throw bad(name, 'must be a whole number of bytes, 0 or more');
+  if (!Number.isSafeInteger(value) || (value as number) < 0) throw bad(name, 'must be a whole number, 0 or more');
   return value as number;
 };
 const seconds: Decode<number> = (raw, name) => duration(raw, name, 'bad_field', limits.maxDurationMs);
+const positiveSeconds: Decode<number> = (raw, name) => {
+  const value = seconds(raw, name);
+  if (value === 0) throw bad(name, 'must be over 0');
+  return value;
+};
 const timeout: Decode<number> = (raw, name) => duration(raw, name, 'bad_timeout', limits.maxDurationMs);
 const fnName = string(/^[^]{1,64}$/, 'a function\'s name of 1 to 64 characters');
 const callId = string(new RegExp(`^[^]{1,${limits.maxCallIdChars}}$`), 'a call ID');
@@ -137,7 +142,7 @@ export function readStartFunction(members: Members): StartFunctionRequest {
     fnArgs: need(members, 'fn_args', bytes),
     timeoutMs: need(members, 'timeout', timeout),
     requestId: may(members, 'request_id', requestId, null),
-    abortAfterMs: may(members, 'abort_after', seconds, null),
+    abortAfterMs: may(members, 'abort_after', positiveSeconds, null),
     stderrFrom: may(members, 'stderr_from', count, null),
     reason: may(members, 'reason', reason, null),
   };

@@ -43,7 +43,28 @@ function stderrTail(call: Call, files: ResultFiles, from: number | null): Stderr
   const wanted = Math.min(from ?? 0, size);
   const begin = Math.max(wanted, size - limits.maxStderrTailBytes);
   const bytes = size > begin ? files.read(call.accepted.key, 'stderr', begin, size - begin) : Buffer.alloc(0);
-  return {from: begin, next: begin + bytes.length, dropped: begin - wanted, text: bytes.toString()};
+  // Pieces join only at whole characters: where the bound cut one it is dropped, and one that is still being written comes next time.
+  const head = begin > wanted ? cutHead(bytes) : 0;
+  const tail = call.ending === null ? cutTail(bytes) : 0;
+  return {from: begin + head, next: begin + bytes.length - tail, dropped: begin + head - wanted, text: bytes.toString('utf8', head, bytes.length - tail)};
+}
+
+const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80;
+
+/** Bytes at the begin that belong to a character which began before it: at most 3. */
+function cutHead(bytes: Buffer): number {
+  let count = 0;
+  while (count < 3 && isContinuation(bytes[count])) count += 1;
+  return count;
+}
+
+/** Bytes at the end of a character that is not whole yet: at most 3. */
+function cutTail(bytes: Buffer): number {
+  let count = 0;
+  while (count < 3 && isContinuation(bytes.at(-1 - count))) count += 1;
+  const lead = bytes.at(-1 - count) ?? 0;
+  const length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+  return length > count + 1 ? count + 1 : 0;
 }
 
 /** A monotonic instant as the wall clock shows it now, in seconds since the epoch. */
