@@ -21,7 +21,16 @@ FUNCTIONS = $(shell find functions -type f)
 
 .PHONY: all check spec coverage man-lint bench demo run install uninstall clean help
 
-all: build/stamp ## compile
+CC      ?= cc
+CFLAGS  ?= -O2
+CSTRICT  = -std=c11 -Wall -Wextra -Werror
+FORKER   = $(if $(shell command -v $(CC)),build/libexec/noded-forker)
+
+all: build/stamp $(FORKER) ## compile; the fork server too, where there is a C compiler
+
+build/libexec/noded-forker: libexec/noded-forker.c
+	@mkdir -p $(@D)
+	$(CC) $(CSTRICT) $(CFLAGS) -o $@ $<
 
 # npm writes this file last; without it, or with an older one, packages are missing.
 node_modules/.package-lock.json: package.json package-lock.json
@@ -66,6 +75,7 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	npm ls --omit=dev --all --parseable 2>/dev/null | sed -n 's,^$(CURDIR)/,,p' | tar -cf - -T - | tar -xf - -C $(DESTDIR)$(LIBDIR)
 	install -m 644 package.json LICENSE $(DESTDIR)$(LIBDIR)
 	install -m 755 bin/noded bin/nodectl $(DESTDIR)$(LIBDIR)/bin
+	$(if $(FORKER),install -d $(DESTDIR)$(LIBDIR)/libexec && install -m 755 $(FORKER) $(DESTDIR)$(LIBDIR)/libexec)
 	for f in $(FUNCTIONS); do case $$f in *.toml) m=644;; *) m=755;; esac; install -m $$m $$f $(DESTDIR)$(LIBDIR)/functions; done
 	ln -sfr $(DESTDIR)$(LIBDIR)/bin/noded $(DESTDIR)$(SBINDIR)/noded
 	ln -sfr $(DESTDIR)$(LIBDIR)/bin/nodectl $(DESTDIR)$(BINDIR)/nodectl

@@ -95,6 +95,9 @@ export const limits = {
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,
   sweepPauseFactor: 9,
+  /** A fork server that does not listen by then is taken for dead; and the pause before the next try. */
+  forkServerStartMs: 5_000,
+  forkServerRetryMs: 500,
   /** How long a pipe may stay open after the end of an unspooled function: a grandchild may hold it for ever. */
   pipeDrainMs: 100,
   /** Output kept in memory of an urgent function that had no spool. */

@@ -7,10 +7,10 @@ import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {outcomeOf} from '../base/outcome';
 import type {Ending, StopCause, VisibleState} from '../base/outcome';
-import type {FunctionSpec, Spawner} from './spawner';
-import {armDeadline, callIdOf, dispatch, keepUntil} from './call';
+import type {FunctionProcess, FunctionSpec, SpawnSink, Spawner} from './spawner';
+import {armDeadline, callIdOf, dispatch, keepUntil, resume} from './call';
 import type {Acceptance, Call, CallHost, EventName, State} from './call';
-import {accept} from './acceptance';
+import {accept, newCall} from './acceptance';
 import type {StartRequest} from './acceptance';
 import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles, JournalRecord} from './journal';
@@ -110,25 +110,16 @@ export class CallTable implements CallHost {
     if (this.spawner.unavailable !== null) throw new NodedError('spawner_unavailable', {message: this.spawner.unavailable});
     this.slots.checkRoom(spec);
     const accepted = accept(request);
-    const spoolError = this.createFiles(accepted, request);
-    const call = this.newCall(spoolError === null ? accepted : {...accepted, spooled: false}, spec);
+    const inline = request.args.byteLength <= this.spawner.inlineArgsBytes;
+    const spoolError = this.createFiles(accepted, request, inline ? null : request.args);
+    const spooled = spoolError === null;
+    const call = this.addCall({...accepted, spooled}, spec);
     this.slots.take(call, spec);
-    if (spoolError !== null) this.observer.unspooled(call, spoolError);
+    if (!spooled) this.observer.unspooled(call, spoolError);
     armDeadline(call, this);
+    const {requestId, traceparent} = request;
     // In the table before the process is started, because the answer may come first.
-    call.process = this.spawner.spawn(
-      {
-        key: accepted.key,
-        spec,
-        requestId: request.requestId,
-        traceparent: request.traceparent,
-        unspooledArgs: spoolError === null ? null : request.args,
-      },
-      {
-        started: (pid) => dispatch(call, 'started', {pid}, this),
-        ended: (ending) => dispatch(call, 'ended', {ending}, this),
-      },
-    );
+    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, spooled}, this.sinkOf(call));
     return call;
   }
 
@@ -171,7 +162,7 @@ export class CallTable implements CallHost {
     // A wall clock that was set back must not keep a result for ever.
     const age = Math.max(0, wallMs() - ending.endedAtMs);
     const endedAt = monotonicMs() - age;
-    const call = this.newCall(record.accepted, null, endedAt - Math.max(0, ending.endedAtMs - record.accepted.acceptedAtMs));
+    const call = this.addCall(record.accepted, null, endedAt - Math.max(0, ending.endedAtMs - record.accepted.acceptedAtMs));
     call.pid = record.started?.pid ?? null;
     call.startedAtMs = record.started?.atMs ?? null;
     call.stopCause = record.stopCause;
@@ -182,6 +173,16 @@ export class CallTable implements CallHost {
     keepUntil(call, monotonicMs() + Math.max(0, this.keepResultMs - age), this);
     call.state = 'ended';
     this.changed(call, 'starting');
+    return call;
+  }
+
+  /** Takes over a call of an earlier noded that still runs. `adopt` is told where its end is to be reported. */
+  resume(record: JournalRecord, spec: FunctionSpec, pid: number, adopt: (sink: SpawnSink) => FunctionProcess): Call {
+    const age = Math.max(0, wallMs() - record.accepted.acceptedAtMs);
+    const call = this.addCall(record.accepted, spec, monotonicMs() - age);
+    this.slots.take(call, spec);
+    call.process = adopt(this.sinkOf(call));
+    resume(call, {pid, startedAtMs: record.started?.atMs ?? null, stopCause: record.stopCause}, this);
     return call;
   }
 
@@ -214,7 +215,7 @@ export class CallTable implements CallHost {
   }
 
   /** Null if the files are there; for an urgent function the reason why they are not. */
-  private createFiles(accepted: Acceptance, {spec, args}: StartRequest): Error | null {
+  private createFiles(accepted: Acceptance, {spec}: StartRequest, args: Uint8Array | null): Error | null {
     try {
       this.files.create(accepted.key, acceptedLine(accepted, spec.leaveRunning), args, spec.urgent);
       return null;
@@ -224,30 +225,18 @@ export class CallTable implements CallHost {
     }
   }
 
-  private newCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs()): Call {
-    const call: Call = {
-      accepted,
-      spec,
-      sequence: ++this.sequence,
-      acceptedAt,
-      state: 'starting',
-      process: null,
-      pid: null,
-      startedAtMs: null,
-      stopCause: null,
-      killed: false,
-      ending: null,
-      outcome: null,
-      abortAt: null,
-      endedAt: null,
-      deliveredAt: null,
-      expiresAt: null,
-      timer: null,
-      timerDue: null,
-    };
+  private addCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs()): Call {
+    const call = newCall(accepted, spec, ++this.sequence, acceptedAt);
     this.index.add(call);
     this.perState.starting += 1;
     return call;
+  }
+
+  private sinkOf(call: Call): SpawnSink {
+    return {
+      started: (pid) => dispatch(call, 'started', {pid}, this),
+      ended: (ending) => dispatch(call, 'ended', {ending}, this),
+    };
   }
 
   private callEnded(call: Call): void {

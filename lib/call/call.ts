@@ -286,3 +286,15 @@ export function keepUntil(call: Call, expiresAt: number, host: CallHost): void {
   call.expiresAt = expiresAt;
   if (call.timerDue === null || expiresAt < call.timerDue) arm(call, expiresAt, host);
 }
+
+/** A call of an earlier noded goes on: as running, or as stopping for the reason that is on file. */
+export function resume(call: Call, facts: Pick<Call, 'pid' | 'startedAtMs' | 'stopCause'>, host: CallHost): void {
+  Object.assign(call, facts);
+  call.state = call.stopCause === null ? 'running' : 'stopping';
+  host.changed(call, 'starting');
+  armDeadline(call, host);
+  if (call.stopCause === null) return;
+  // Whether the signal went out before that noded died, nobody knows; a second one does no harm.
+  call.process!.signal('terminate');
+  armKill(call, monotonicMs(), deadlineGrace(call, host), host);
+}

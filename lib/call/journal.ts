@@ -10,10 +10,10 @@ import type {Acceptance, Call} from './call';
 /** The files of calls as the table sees them; proc/spool.ts is the one implementation. */
 export interface CallFiles {
   /**
-   * Makes `<key>.call` with its first line, and `<key>.args`. Throws a NodedError `spool_full` when
+   * Makes `<key>.call` with its first line, and `<key>.args` unless `args` is null. Throws a NodedError `spool_full` when
    * there is no room; nothing is left then. An urgent call may use the room that is kept free.
    */
-  create(key: string, line: string, args: Uint8Array, urgent: boolean): void;
+  create(key: string, line: string, args: Uint8Array | null, urgent: boolean): void;
   /** Appends a line. A failure is logged and survived: the call goes on. */
   append(key: string, line: string): void;
   /** Removes all files of a call, a slice at a time. */

@@ -30,8 +30,10 @@ export interface SpawnRequest {
   readonly spec: FunctionSpec;
   readonly requestId: string | null;
   readonly traceparent: string | null;
-  /** The arguments of a call that has no files because the spool could not take an urgent one; else null. */
-  readonly unspooledArgs: Uint8Array | null;
+  /** The arguments, one JSON text; null if they are in the call's file. */
+  readonly args: Uint8Array | null;
+  /** False for an urgent call that the spool could not take: it has no files, and `args` are given. */
+  readonly spooled: boolean;
 }
 
 /** Where a spawner reports; never called from inside `spawn`. */
@@ -52,6 +54,8 @@ export interface FunctionProcess {
 
 export interface Spawner {
   readonly name: 'child' | 'forker' | 'ganeti';
+  /** Arguments of up to so many bytes go along with a request and need no file. */
+  readonly inlineArgsBytes: number;
   /** Why nothing can be started now, or null. */
   readonly unavailable: string | null;
   /** Never throws: what goes wrong is reported as `ended`. */

@@ -13,6 +13,7 @@ import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
 export const defaultConfigPath = '/etc/noded/noded.conf';
 export const defaultFunctionDirectories = ['/usr/local/lib/noded/functions', '/etc/noded/functions.d'];
 
+export type SpawnerName = 'auto' | 'child' | 'forker';
 export type OnStop = 'terminate' | 'drain' | 'leave';
 export type ConfiguredLimits = {readonly [K in keyof typeof defaults]: number};
 
@@ -28,6 +29,7 @@ export interface Config {
   /** `[function.NAME]`: fn_name → JSON text. */
   readonly functionConfig: ReadonlyMap<string, string>;
   readonly limits: ConfiguredLimits;
+  readonly spawner: SpawnerName;
   readonly onStop: OnStop;
   readonly stopKillAfterMs: number;
   readonly drainTimeoutMs: number;
@@ -89,7 +91,7 @@ const oneOf =
   (value, key) =>
     choices.find((choice) => choice === value) ?? fail(key, `one of ${choices.join(', ')}`);
 
-const topKeys = ['port', 'bind', 'interface', 'cert', 'key', 'ca', 'ssl', 'tls_min_version', 'run_dir', 'functions', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits', 'roles', 'function'];
+const topKeys = ['port', 'bind', 'interface', 'cert', 'key', 'ca', 'ssl', 'tls_min_version', 'run_dir', 'functions', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits', 'roles', 'function'];
 
 /** Keys of `[limits]`, as they stand in the file; bytes are whole numbers, durations seconds. */
 const limitKeys: {readonly [K in keyof typeof defaults]: readonly [key: string, check: Check<number>]} = {
@@ -138,9 +140,10 @@ function readFile(given: string | undefined): Section {
   const file = given ?? defaultConfigPath;
   let content = '';
   try {
-    if (statSync(file).size > limits.maxConfigBytes) throw new Error('is too large');
-    // It names programs that run as root.
-    const unsafe = process.getuid?.() === 0 ? unsafePath(file) : null;
+    const stats = statSync(file);
+    if (stats.size > limits.maxConfigBytes) throw new Error('is too large');
+    // It names programs that run as root. (/dev/null and pipes are whoever started noded.)
+    const unsafe = process.getuid?.() === 0 && stats.isFile() ? unsafePath(file) : null;
     if (unsafe !== null) throw new Error(unsafe);
     content = readFileSync(file, 'utf8');
   } catch (error) {
@@ -210,6 +213,7 @@ export function readConfig(line: CommandLine): Config {
     functionDirectories: line.functions?.map((directory) => resolve(directory)) ?? file.get('functions', paths, defaultFunctionDirectories),
     functionConfig: new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)])),
     limits: readLimits(file),
+    spawner: file.get('spawner', oneOf<SpawnerName>('auto', 'child', 'forker'), 'auto'),
     onStop: file.get('on_stop', oneOf<OnStop>('terminate', 'drain', 'leave'), 'terminate'),
     stopKillAfterMs: file.get('stop_kill_after', seconds, 0),
     drainTimeoutMs: file.get('drain_timeout', seconds, 300_000),

@@ -7,12 +7,9 @@ import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Log} from '../base/log';
 import {CallTable} from '../call/call-table';
-import {readTombstone} from '../call/tombstones';
 import {Catalog, scanFunctions} from '../proc/catalog';
 import type {Scan} from '../proc/catalog';
-import {ChildSpawner} from '../proc/child-spawner';
 import {ProcessTrees, readBootId} from '../proc/process-tree';
-import {recoverCalls} from '../proc/recovery';
 import {Spool} from '../proc/spool';
 import {HttpBinding} from '../rpc/http';
 import {JsonScanner} from '../rpc/json-scan';
@@ -27,6 +24,9 @@ import type {Role, TlsFiles, TlsMaterial} from '../rpc/tls';
 import {ConfigError} from './config';
 import type {Config} from './config';
 import {Metrics} from './metrics';
+import {chooseSpawner} from './spawner-choice';
+import type {ChosenSpawner, SpawnerParts} from './spawner-choice';
+import {takeOver} from './take-over';
 import {version} from './version';
 
 /** The port cannot be had: exit 71. */
@@ -50,28 +50,26 @@ export class Daemon {
   readonly trees: ProcessTrees;
   readonly http: HttpBinding;
   readonly metrics: Metrics;
-  private readonly spool: Spool;
   private readonly catalog = new Catalog();
-  private readonly spawner: ChildSpawner;
   private readonly luxi: Server;
   private readonly instance = `${readBootId()}:${process.pid}:${wallMs()}`;
   private readonly begin = monotonicMs();
   private tls: TlsMaterial | null;
   private roles: readonly Role[];
 
-  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the certificates or the spool. */
-  constructor(
+  private constructor(
     private readonly config: Config,
     private readonly log: Log,
+    tls: TlsMaterial | null,
+    private readonly parts: SpawnerParts & {readonly chosen: ChosenSpawner},
   ) {
-    this.tls = config.tls === null ? null : loadCertificates(config.tls);
+    const {spool, trees, chosen} = parts;
+    this.tls = tls;
     this.roles = config.roles;
+    this.trees = trees;
     this.metrics = new Metrics(log);
-    this.trees = new ProcessTrees({log});
-    this.spool = new Spool({runDir: config.runDir, minFreeBytes: config.limits.minFreeBytes, log});
-    this.spawner = new ChildSpawner({spool: this.spool, trees: this.trees, newScanner, log});
-    this.table = new CallTable(config.limits, this.spawner, this.spool, this.metrics);
-    const context: OperationContext = {table: this.table, functions: this.catalog, files: this.spool, maxWaitMs: config.limits.maxWaitMs};
+    this.table = new CallTable(config.limits, chosen.spawner, spool, this.metrics);
+    const context: OperationContext = {table: this.table, functions: this.catalog, files: spool, maxWaitMs: config.limits.maxWaitMs};
     const looks = queries(this.facts());
     const shared = {context, log, maxRequestBytes: config.limits.maxRequestBytes, refused: this.metrics.refused.bind(this.metrics)};
     this.http = new HttpBinding({
@@ -86,10 +84,20 @@ export class Daemon {
     this.luxi = createLuxiServer({...shared, operations: new Map([...operations, ...looks])});
   }
 
+  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the certificates, the spool or the spawner. */
+  static async create(config: Config, log: Log): Promise<Daemon> {
+    const tls = config.tls === null ? null : loadCertificates(config.tls);
+    const trees = new ProcessTrees({log});
+    const spool = new Spool({runDir: config.runDir, minFreeBytes: config.limits.minFreeBytes, log});
+    const parts = {spool, trees, newScanner, log};
+    return new Daemon(config, log, tls, {...parts, chosen: await chooseSpawner(config, parts)});
+  }
+
   /** Takes over what an earlier noded left, then listens. Resolves with the port. */
   async start(): Promise<number> {
     this.use(this.scan(this.config));
-    await this.recover();
+    const {parts, catalog, table} = this;
+    await takeOver({...parts, catalog, table, maxOutputBytes: this.config.limits.maxOutputBytes});
     const port = await this.listen();
     await this.listenLocally();
     // Not before the port is open: neither is needed for an answer, and each takes as long as the rest of a start.
@@ -110,7 +118,11 @@ export class Daemon {
 
   close(): void {
     this.luxi.close();
-    this.spool.flush();
+    this.parts.spool.flush();
+  }
+
+  endSpawner(leavesRunning: boolean): Promise<void> {
+    return this.parts.chosen.end(leavesRunning);
   }
 
   private setTls(tls: TlsMaterial, config: Config): void {
@@ -139,21 +151,6 @@ export class Daemon {
         this.catalog.leaveOut(spec.name);
       }
     }
-  }
-
-  private async recover(): Promise<void> {
-    const buried = new Set<string>();
-    for (const line of this.spool.tombstones()) {
-      const tombstone = readTombstone(line);
-      if (tombstone === null) continue;
-      this.table.index.addTombstone(tombstone);
-      buried.add(tombstone.key);
-    }
-    const maxOutputBytes = (name: string): number => this.catalog.get(name)?.spec.maxOutputBytes ?? this.config.limits.maxOutputBytes;
-    const recovered = await recoverCalls({spool: this.spool, trees: this.trees, newScanner, maxOutputBytes, isBuried: (key) => buried.has(key)});
-    for (const {record, ending} of recovered) this.table.restore(record, ending);
-    const lost = recovered.filter(({ending}) => ending.kind === 'lost').length;
-    if (recovered.length > 0) this.log.info({calls: recovered.length, lost}, 'took over the calls of an earlier noded');
   }
 
   private listen(): Promise<number> {
@@ -204,7 +201,7 @@ export class Daemon {
       protocol: protocolVersion,
       uptime: Math.round(monotonicMs() - this.begin) / 1000,
       draining: this.table.draining,
-      spawner: this.spawner.name,
+      spawner: this.parts.chosen.spawner.name,
       functions: this.catalog.list().length,
       counts: this.table.counts,
       spool_bytes: this.table.spoolBytes,

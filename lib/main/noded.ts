@@ -189,7 +189,7 @@ class Program {
     const {config} = this;
     makePrivateDirectory(config.runDir);
     lockRunDir(config.runDir);
-    const daemon = new Daemon(config, this.log);
+    const daemon = await Daemon.create(config, this.log);
     this.daemon = daemon;
     // Before the port is open: from then on there may be functions that a SIGTERM must not leave behind.
     this.handleSignals(daemon);
@@ -205,7 +205,7 @@ class Program {
   private handleSignals(daemon: Daemon): void {
     const {onStop, stopKillAfterMs, drainTimeoutMs} = this.config;
     const {table, trees, http} = daemon;
-    const stop = new Stop({table, trees, http, notifier: this.notifier, log: this.log, onStop, stopKillAfterMs, drainTimeoutMs, exit: (code) => this.exit(code)});
+    const stop = new Stop({table, trees, http, notifier: this.notifier, log: this.log, onStop, stopKillAfterMs, drainTimeoutMs, endSpawner: (leavesRunning) => daemon.endSpawner(leavesRunning), exit: (code) => this.exit(code)});
     process.on('SIGTERM', () => stop.terminate('SIGTERM'));
     process.on('SIGINT', () => stop.terminate('SIGINT'));
     process.on('SIGUSR2', () => stop.drain());

@@ -21,6 +21,8 @@ export interface StopOptions {
   readonly onStop: OnStop;
   readonly stopKillAfterMs: number;
   readonly drainTimeoutMs: number;
+  /** Ends the fork server, or leaves it alone with what still runs. */
+  readonly endSpawner: (leavesRunning: boolean) => Promise<void>;
   /** Gives everything back and ends the process. */
   readonly exit: (code: number) => void;
 }
@@ -93,11 +95,12 @@ export class Stop {
   }
 
   private async finish(): Promise<void> {
-    const {http, trees, table, log, exit} = this.options;
+    const {http, trees, table, log, endSpawner, exit} = this.options;
     // Answers first: nobody who waits shall be told by a broken connection. Who waits for a call that goes on gets its ID.
     table.waiters.wakeAll();
     await http.close(limits.closeGraceMs);
     await trees.idle();
+    await endSpawner(table.activeCalls.length > 0);
     log.info({left_running: table.activeCalls.length}, 'noded ends');
     exit(0);
   }

@@ -6,14 +6,13 @@
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
 import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'node:fs';
-import {homedir} from 'node:os';
-import {dirname} from 'node:path';
 import {wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
+import {environment} from './environment';
 import {examineStdout} from './output';
 import type {OutputScanner} from './output';
 import {readBootId, startTimeOf} from './process-tree';
@@ -24,32 +23,12 @@ import {UnspooledStreams} from './unspooled';
 const prlimit = '/usr/bin/prlimit';
 /** What select(2) can take; Node raises its own soft limit to the hard one and children would inherit that. */
 const softNoFile = 1024;
-const basePath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export interface ChildSpawnerOptions {
   readonly spool: Spool;
   readonly trees: ProcessTrees;
   readonly newScanner: () => OutputScanner;
   readonly log: {warn(fields: object, message: string): void};
-}
-
-/** Functions find what they are run with: Node may be installed outside of the usual path. */
-export function functionPath(): string {
-  const own = dirname(process.execPath);
-  return basePath.split(':').includes(own) ? basePath : `${basePath}:${own}`;
-}
-
-function environment({key, spec, requestId, traceparent}: SpawnRequest): NodeJS.ProcessEnv {
-  return {
-    PATH: functionPath(),
-    LANG: 'C.UTF-8',
-    HOME: spec.user?.home ?? homedir(),
-    NODED_CALL_KEY: key,
-    NODED_FN_NAME: spec.name,
-    ...(requestId === null ? {} : {NODED_REQUEST_ID: requestId}),
-    ...(spec.config === null ? {} : {NODED_FN_CONFIG: spec.config}),
-    ...(traceparent === null ? {} : {TRACEPARENT: traceparent}),
-  };
 }
 
 /** The command that limits itself and becomes the function. One byte over the limit is allowed, so that passing it shows. */
@@ -81,6 +60,8 @@ const errnoByText: Readonly<Record<string, string>> = {
 
 export class ChildSpawner implements Spawner {
   readonly name = 'child';
+  /** Node has no files in memory: arguments always come from a file. */
+  readonly inlineArgsBytes = 0;
   readonly unavailable: string | null;
   readonly bootId = readBootId();
   readonly hardNoFile = readHardNoFile();
@@ -166,9 +147,9 @@ class ChildFunction implements FunctionProcess {
       detached: true,
       ...(request.spec.user === null ? {} : {uid: request.spec.user.uid, gid: request.spec.user.gid}),
     };
-    if (request.unspooledArgs !== null) {
+    if (!request.spooled) {
       const child = spawn(command, args, {...options, stdio: ['pipe', 'pipe', 'pipe']});
-      this.unspooled = new UnspooledStreams(child, request.unspooledArgs);
+      this.unspooled = new UnspooledStreams(child, request.args!);
       return child;
     }
     const {stdin, stdout, stderr} = spawner.options.spool.openStreams(request.key);
@@ -238,7 +219,7 @@ class ChildFunction implements FunctionProcess {
   }
 
   private journal(line: string): void {
-    if (this.request.unspooledArgs === null) this.spawner.options.spool.append(this.request.key, line);
+    if (this.request.spooled) this.spawner.options.spool.append(this.request.key, line);
   }
 
   private warn(message: string): void {

@@ -7,7 +7,7 @@ import {errnoOf} from '../base/errors';
 import type {Ending} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
-import {examineStdout} from './output';
+import {endingOfProcess} from './ending';
 import type {OutputScanner} from './output';
 import {readBootId, readProcess} from './process-tree';
 import type {ProcessTrees} from './process-tree';
@@ -15,7 +15,8 @@ import type {Spool} from './spool';
 
 export interface Recovered {
   readonly record: JournalRecord;
-  readonly ending: Ending;
+  /** Null for a call that its fork server still runs. */
+  readonly ending: Ending | null;
 }
 
 export interface RecoveryOptions {
@@ -26,9 +27,11 @@ export interface RecoveryOptions {
   readonly maxOutputBytes: (fnName: string) => number;
   /** Whether a call has a tombstone: then it is gone, although noded died before its files were. */
   readonly isBuried: (key: string) => boolean;
+  /** Whether the fork server says that it runs: asked before the journals are read, so an end in between is on file. */
+  readonly isLive: (key: string) => boolean;
 }
 
-/** Reads all journals, in order of acceptance, and kills what is left of calls that had not ended. */
+/** Reads all journals, in order of acceptance, and kills what is left of calls that nobody has any more. */
 export async function recoverCalls(options: RecoveryOptions): Promise<readonly Recovered[]> {
   const recovered: Recovered[] = [];
   const bootId = readBootId();
@@ -41,21 +44,21 @@ export async function recoverCalls(options: RecoveryOptions): Promise<readonly R
   return recovered.sort((a, b) => a.record.accepted.acceptedAtMs - b.record.accepted.acceptedAtMs);
 }
 
-async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending> {
+async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending | null> {
+  const {spool, trees, newScanner, maxOutputBytes, isLive} = options;
+  const {key, fnName} = record.accepted;
   if (record.outcome !== null) {
     // Its process was reaped, so its pid may be anybody's by now; only the key still tells what it left behind.
-    if (!record.leaveRunning) options.trees.sweep({key: record.accepted.key, pid: 0, startTime: null});
+    if (!record.leaveRunning) trees.sweep({key, pid: 0, startTime: null});
     return endingOf(record);
   }
-  killLeftovers(record, bootId, options.trees);
-  const {ended} = record;
-  if (ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
-  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
-  const {key, fnName} = record.accepted;
-  const sizes = options.spool.sizes(key);
-  const facts = await examineStdout(options.spool, key, sizes.stdoutBytes, options.maxOutputBytes(fnName), options.newScanner);
-  options.spool.trim(key, sizes);
-  return {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, ...facts, ...sizes, endedAtMs: ended.atMs};
+  if (record.ended === null && isLive(key)) return null;
+  killLeftovers(record, bootId, trees);
+  if (record.ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
+  const sizes = spool.sizes(key);
+  const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: maxOutputBytes(fnName)});
+  spool.trim(key, sizes);
+  return ending;
 }
 
 /** Without a `started` line the key in the environment still tells whose it is. */

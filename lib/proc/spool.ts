@@ -55,10 +55,10 @@ export class Spool implements CallFiles {
     makePrivateDirectory(this.directory);
   }
 
-  create(key: string, line: string, args: Uint8Array, urgent: boolean): void {
-    if (!urgent && this.free() < this.options.minFreeBytes + args.byteLength) throw new NodedError('spool_full');
+  create(key: string, line: string, args: Uint8Array | null, urgent: boolean): void {
+    if (!urgent && this.free() < this.options.minFreeBytes + (args?.byteLength ?? 0)) throw new NodedError('spool_full');
     try {
-      this.writeNew(key, 'args', args);
+      if (args !== null) this.writeNew(key, 'args', args);
       this.writeNew(key, 'call', Buffer.from(line));
     } catch (error) {
       this.unlink(key);
@@ -201,7 +201,7 @@ export class Spool implements CallFiles {
       if (isKey(key) && !keys.has(key) && kinds.some((known) => known === kind)) this.unlinkOne(key, kind as Kind);
     }
     for (const key of keys) {
-      const content = this.readJournal(key);
+      const content = this.journal(key);
       if (content !== null) yield {key, content};
     }
   }
@@ -247,7 +247,7 @@ export class Spool implements CallFiles {
   }
 
   /** Null for what is no readable file: one bad journal must not keep noded from starting. */
-  private readJournal(key: string): string | null {
+  journal(key: string): string | null {
     try {
       const fd = openSync(this.path(key, 'call'), O_RDONLY | O_NOFOLLOW);
       try {

@@ -29,8 +29,8 @@ describe('the table of calls', () => {
     it('tells the spawner what to start, and nothing of the arguments, which are on file', () => {
       const fake = new FakeTable();
       const call = fake.start({requestId: 'request-1', traceparent: '00-aa-bb-01'});
-      const {key, requestId, traceparent, unspooledArgs, spec} = fake.spawner.processOf(call).request;
-      expect({key, requestId, traceparent, unspooledArgs}).to.deep.equal({key: call.accepted.key, requestId: 'request-1', traceparent: '00-aa-bb-01', unspooledArgs: null});
+      const {key, requestId, traceparent, args, spooled, spec} = fake.spawner.processOf(call).request;
+      expect({key, requestId, traceparent, args, spooled}).to.deep.equal({key: call.accepted.key, requestId: 'request-1', traceparent: '00-aa-bb-01', args: null, spooled: true});
       expect(spec).to.equal(call.spec);
     });
 

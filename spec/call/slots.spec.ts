@@ -103,7 +103,8 @@ describe('the limits of what is started', () => {
       const fake = unspooled();
       const call = fake.start({spec: {urgent: true}, args: Buffer.from('["now"]')});
       expect(call.accepted.spooled).to.equal(false);
-      expect(fake.spawner.processOf(call).request.unspooledArgs?.toString()).to.equal('["now"]');
+      const {args, spooled} = fake.spawner.processOf(call).request;
+      expect({args: args?.toString(), spooled}).to.deep.equal({args: '["now"]', spooled: false});
       expect(fake.observer.seen).to.deep.equal(['unspooled there is no room left for the files of a call']);
     });
 

@@ -36,7 +36,7 @@ describe('Stop, by a clock', () => {
       operations: new Map(), queries: new Map(), tls: null, roles: () => [], maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, refused: () => {},
     });
     return new Stop({
-      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs,
+      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: () => Promise.resolve(),
       exit: (code) => exits.push(code), ...options,
     });
   }

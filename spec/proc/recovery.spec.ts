@@ -49,7 +49,7 @@ describe('what is read back from journals', () => {
     const log = {warn: () => {}};
     const spool = new Spool({runDir, minFreeBytes: 0, log});
     const recovered = await recoverCalls({
-      spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isBuried: (key) => buried.includes(key),
+      spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isBuried: (key) => buried.includes(key), isLive: () => false,
     });
     spool.flush();
     return {recovered, of: (key) => recovered.find(({record}) => record.accepted.key === key)};

@@ -39,7 +39,7 @@ export class FakeHost implements CallHost {
 
 /** A process whose spawner hears nothing. */
 export const silentProcess = (): FakeProcess =>
-  new FakeProcess({key: '0123456789abcdef', spec: functionSpec(), requestId: null, traceparent: null, unspooledArgs: null}, {started: () => {}, ended: () => {}});
+  new FakeProcess({key: '0123456789abcdef', spec: functionSpec(), requestId: null, traceparent: null, args: null, spooled: true}, {started: () => {}, ended: () => {}});
 
 export function acceptance(facts: Partial<Acceptance> = {}): Acceptance {
   return {

@@ -48,6 +48,7 @@ export class FakeProcess implements FunctionProcess {
 export class FakeSpawner implements Spawner {
   readonly name = 'child';
   unavailable: string | null = null;
+  inlineArgsBytes = 0;
   /** Told of every start, from inside of it. */
   onSpawn: (request: SpawnRequest) => void = () => {};
   readonly processes: FakeProcess[] = [];

@@ -107,10 +107,11 @@ export class SpawnerBench {
 
   spawn(spec: FunctionSpec, {args = 'null', requestId = null, traceparent = null, unspooled = false, meanwhile}: SpawnOptions = {}): Run {
     const run = new Run(drawKey(), this.spool);
-    if (!unspooled) this.spool.create(run.key, '{"event":"accepted"}\n', Buffer.from(args), false);
+    const bytes = Buffer.from(args);
+    const inline = bytes.length <= this.spawner.inlineArgsBytes;
+    if (!unspooled) this.spool.create(run.key, '{"event":"accepted"}\n', inline ? null : bytes, false);
     meanwhile?.(run.key);
-    const unspooledArgs = unspooled ? Buffer.from(args) : null;
-    run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, unspooledArgs}, {
+    run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, args: inline || unspooled ? bytes : null, spooled: !unspooled}, {
       started: (pid) => {
         run.events.push('started');
         run.pid = pid;

@@ -1,0 +1,77 @@
+/** Which spawner noded runs with: the fork server where it is installed, else Node itself (`spawner` of noded.conf(5)). */
+import {accessSync, constants} from 'node:fs';
+import {join} from 'node:path';
+import {messageOf} from '../base/errors';
+import type {Log} from '../base/log';
+import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
+import {ChildSpawner} from '../proc/child-spawner';
+import {ForkSpawner} from '../proc/fork-spawner';
+import type {LiveCall} from '../proc/fork-spawner';
+import type {OutputScanner} from '../proc/output';
+import type {ProcessTrees} from '../proc/process-tree';
+import type {Spool} from '../proc/spool';
+import {ConfigError} from './config';
+import type {Config} from './config';
+
+export interface SpawnerParts {
+  readonly spool: Spool;
+  readonly trees: ProcessTrees;
+  readonly newScanner: () => OutputScanner;
+  readonly log: Log;
+}
+
+/** A spawner, and what it found running. */
+export interface ChosenSpawner {
+  readonly spawner: Spawner;
+  readonly live: ReadonlyMap<string, LiveCall>;
+  adopt(key: string, limits: {readonly leaveRunning: boolean; readonly maxOutputBytes: number}, sink: SpawnSink): FunctionProcess;
+  /** The daemon ends: what still runs is left to the fork server, or nothing runs and the fork server ends too. */
+  end(leavesRunning: boolean): Promise<void>;
+}
+
+/** Where `make` puts it in a checkout, and `make install` on a node. */
+const forkerPaths = [join(__dirname, '../../libexec/noded-forker'), join(__dirname, '../../build/libexec/noded-forker')];
+
+function findForker(): string | undefined {
+  return forkerPaths.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function useChild(parts: SpawnerParts): ChosenSpawner {
+  const adopt = (): never => {
+    throw new Error('a child spawner takes over nothing');
+  };
+  return {spawner: new ChildSpawner(parts), live: new Map(), adopt, end: () => Promise.resolve()};
+}
+
+/** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had. */
+export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
+  if (wanted === 'child') return useChild(parts);
+  const program = findForker();
+  if (program === undefined) {
+    if (wanted === 'forker') throw new ConfigError('spawner = "forker", but noded-forker is not installed');
+    parts.log.info({}, 'noded-forker is not installed: functions are started by Node, and do not outlive a crash of noded');
+    return useChild(parts);
+  }
+  const spawner = new ForkSpawner({...parts, program, runDir});
+  try {
+    const live = await spawner.connect();
+    return {
+      spawner,
+      live,
+      adopt: (key, limits, sink) => spawner.adopt(key, limits, sink),
+      end: (leavesRunning) => (leavesRunning ? spawner.leave() : spawner.quit()),
+    };
+  } catch (error) {
+    spawner.leave();
+    if (wanted === 'forker') throw new ConfigError(`spawner = "forker": ${messageOf(error)}`);
+    parts.log.warn({}, `no fork server: ${messageOf(error)}; functions are started by Node, and do not outlive a crash of noded`);
+    return useChild(parts);
+  }
+}

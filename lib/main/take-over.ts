@@ -1,0 +1,51 @@
+/** At the start: every call of an earlier noded that is neither forgotten nor expired is known again (DESIGN.md section 5). */
+import type {Log} from '../base/log';
+import type {CallTable} from '../call/call-table';
+import type {JournalRecord} from '../call/journal';
+import type {FunctionSpec} from '../call/spawner';
+import {readTombstone} from '../call/tombstones';
+import type {Catalog} from '../proc/catalog';
+import type {OutputScanner} from '../proc/output';
+import type {ProcessTrees} from '../proc/process-tree';
+import {recoverCalls} from '../proc/recovery';
+import type {Spool} from '../proc/spool';
+import type {ChosenSpawner} from './spawner-choice';
+
+export interface TakeOverOptions {
+  readonly table: CallTable;
+  readonly catalog: Catalog;
+  readonly spool: Spool;
+  readonly trees: ProcessTrees;
+  readonly chosen: ChosenSpawner;
+  readonly newScanner: () => OutputScanner;
+  readonly maxOutputBytes: number;
+  readonly log: Log;
+}
+
+/** The spec that a running call was started with, as far as it is known: its function may have gone from the catalog. */
+function specOf({accepted, leaveRunning}: JournalRecord, {catalog, maxOutputBytes}: TakeOverOptions): FunctionSpec {
+  const spec = catalog.get(accepted.fnName)?.spec;
+  if (spec !== undefined) return {...spec, leaveRunning};
+  return {name: accepted.fnName, program: '', maxRunning: null, maxOutputBytes, killAfterMs: null, urgent: false, leaveRunning, user: null, nice: null, config: null};
+}
+
+export async function takeOver(options: TakeOverOptions): Promise<void> {
+  const {table, catalog, spool, trees, chosen, newScanner, log} = options;
+  const buried = new Set<string>();
+  for (const line of spool.tombstones()) {
+    const tombstone = readTombstone(line);
+    if (tombstone === null) continue;
+    table.index.addTombstone(tombstone);
+    buried.add(tombstone.key);
+  }
+  const maxOutputBytes = (fnName: string): number => catalog.get(fnName)?.spec.maxOutputBytes ?? options.maxOutputBytes;
+  const recovered = await recoverCalls({spool, trees, newScanner, maxOutputBytes, isBuried: (key) => buried.has(key), isLive: (key) => chosen.live.has(key)});
+  for (const {record, ending} of recovered) {
+    const {key} = record.accepted;
+    if (ending !== null) table.restore(record, ending);
+    else table.resume(record, specOf(record, options), chosen.live.get(key)!.pid, (sink) => chosen.adopt(key, specOf(record, options), sink));
+  }
+  const count = (matches: (kind: string | undefined) => boolean): number => recovered.filter(({ending}) => matches(ending?.kind)).length;
+  const facts = {calls: recovered.length, running: count((kind) => kind === undefined), lost: count((kind) => kind === 'lost')};
+  if (recovered.length > 0) log.info(facts, 'took over the calls of an earlier noded');
+}

@@ -1,0 +1,28 @@
+/** From the end of a function process, as its spawner or a journal knows it, to the ending of its call. */
+import {messageOf} from '../base/errors';
+import type {Ending} from '../base/outcome';
+import type {EndedLine} from '../call/journal';
+import {examineStdout} from './output';
+import type {OutputScanner, StdoutSource} from './output';
+
+export interface OutputSizes {
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+}
+
+export interface EndingOptions {
+  readonly source: StdoutSource;
+  readonly newScanner: () => OutputScanner;
+  readonly maxOutputBytes: number;
+}
+
+/** Looks at what an ended function process wrote. Output that cannot be read is no result, but the end is a fact all the same. */
+export async function endingOfProcess(key: string, ended: EndedLine, sizes: OutputSizes, {source, newScanner, maxOutputBytes}: EndingOptions): Promise<Ending> {
+  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
+  const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, endedAtMs: ended.atMs, ...sizes} as const;
+  try {
+    return {...exited, ...(await examineStdout(source, key, sizes.stdoutBytes, maxOutputBytes, newScanner))};
+  } catch (error) {
+    return {...exited, output: 'invalid', outputReason: `stdout could not be read: ${messageOf(error)}`};
+  }
+}

@@ -1,0 +1,1025 @@
+/*
+ * noded-forker: starts, reaps and kills the function processes of noded (DESIGN.md section 7).
+ *
+ * Why it exists. Node forks its whole self for each start: a millisecond of event loop at 60 MB of
+ * resident memory, 20 ms at 600 MB. And what Node has started only Node can reap, so a crash of the
+ * daemon would lose every running function. This process is small, so a start costs the same whatever
+ * the daemon holds, and it goes on when the daemon is gone: functions finish, their ends are journaled,
+ * and the next daemon connects and carries on. Erlang's erl_child_setup does the same for the BEAM.
+ *
+ * Use: noded-forker RUN_DIR. It listens on RUN_DIR/forker.sock and takes one daemon at a time; a byte on
+ * descriptor 3, if that is open, says that it listens. Every frame is a little-endian u32 length of what
+ * follows, one byte of type, and the type's body:
+ *
+ *   daemon to forker                         forker to daemon
+ *   S start   key, flags, user, …            W welcome  version, pid: the LIVE frames are out
+ *   K signal  key, 1 TERM+CONT | 2 KILL      L live     key, pid, start time: a call that runs
+ *   Q quit                                   A started  key, pid, start time
+ *                                            O output   key, stream, bytes: of a call without files
+ *                                            E ended    key, kind, code, stage, time, usage, sizes
+ *                                            M message  text for the daemon's log
+ *
+ * A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
+ * fixed table. Facts go to the journal first and to the daemon second, so a report that cannot be
+ * delivered is never lost.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+  VERSION = 1,
+  KEY = 16,                     /* hexadecimal digits */
+  MAX_CALLS = 16384,            /* slots; about 100 bytes each, touched when used */
+  HASH = 32768,                 /* a power of two over MAX_CALLS */
+  MAX_FRAME = 128 * 1024,       /* arguments up to 64 KiB come inline; larger ones are in a file */
+  MAX_ENV = 32,
+  FILE_NAME = 6 + KEY + 6,      /* calls/KEY.args */
+  IN_SIZE = 2 * MAX_FRAME,
+  OUT_SIZE = 4 * MAX_FRAME,
+  OUT_RESERVE = 2 * MAX_FRAME,  /* room that one event may need at most */
+  MAX_UNSPOOLED = 64 * 1024,    /* output sent back of a call without files, per stream */
+  MAX_SPARED = 4096,            /* orphans that are to be left alone */
+  SOFT_NOFILE = 1024,           /* what select(2) can take */
+  IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
+  SWEEP_MS = 10,                /* between two looks for orphans, at least */
+  TEXT_BUSY_TRIES = 4,
+  TEXT_BUSY_MS = 50
+};
+
+enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 16 };
+enum { STAGE_NONE, STAGE_SLOT, STAGE_OPEN, STAGE_PROGRAM, STAGE_FORK, STAGE_SETUP, STAGE_EXEC };
+enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
+
+/* Free: not in use. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
+enum state { FREE, RUNNING, ENDED };
+
+struct call {
+  char key[KEY + 1];
+  uint8_t flags;
+  uint8_t state;
+  uint8_t quiet;        /* looks in a row that found nothing of it */
+  pid_t pid;
+  uint64_t start_time;  /* field 22 of /proc/PID/stat */
+  int out, err;         /* memory files of a call without files, else -1 */
+  int32_t next_pid, next_key; /* chains of the two indexes; next_key also of the free list */
+  int32_t next_ended;         /* chain of those that may have left something behind */
+};
+
+/* A start as it was asked for; the strings point into the frame. */
+struct start {
+  char key[KEY + 1];
+  uint8_t flags;
+  uint32_t uid, gid;
+  int32_t nice;
+  uint64_t fsize;
+  char *program;
+  char *env[MAX_ENV + 1];
+  const uint8_t *args;
+  uint32_t args_size;
+};
+
+struct usage { uint64_t user_us, system_us, max_rss_kib; };
+
+static struct call calls[MAX_CALLS];
+static int32_t by_pid[HASH], by_key[HASH], free_calls;
+static int live_count;
+static int32_t ended_calls = -1;
+
+static struct { pid_t pid; uint64_t start_time; } spared[MAX_SPARED];
+static int spared_count;
+static bool ever_left_running;
+
+static uint8_t in[IN_SIZE], out[OUT_SIZE];
+static size_t in_size, out_size;
+static int run_dir, listener = -1, daemon_fd = -1, child_signals;
+static char boot_id[40];
+static bool reset_oom, quitting;
+static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
+static int64_t sweep_at = -1, idle_since;
+static int64_t sweep_pause = SWEEP_MS;
+
+/* ---- small things ---- */
+
+static int64_t monotonic_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int64_t wall_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Reads a small file of /proc; the text ends with NUL. */
+static ssize_t read_small(const char *path, char *text, size_t size) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd == -1) return -1;
+  ssize_t got = read(fd, text, size - 1);
+  close(fd);
+  if (got >= 0) text[got] = '\0';
+  return got;
+}
+
+static const char *signal_name(int number) {
+  /* As Node names them: ABRT not IOT, IO not POLL. */
+  static const char *const names[] = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"};
+  static char name[24];
+  if (number > 0 && number < (int)(sizeof names / sizeof *names)) snprintf(name, sizeof name, "SIG%s", names[number]);
+  else snprintf(name, sizeof name, "SIG%d", number);
+  return name;
+}
+
+/* ---- frames out: a buffer that is written as far as the daemon takes it ---- */
+
+static void put(const void *bytes, size_t size) {
+  memcpy(out + out_size, bytes, size);
+  out_size += size;
+}
+static void put_u8(uint8_t value) { put(&value, 1); }
+static void put_u32(uint32_t value) {
+  uint8_t b[4] = {value & 255, value >> 8 & 255, value >> 16 & 255, value >> 24};
+  put(b, 4);
+}
+static void put_u64(uint64_t value) {
+  put_u32((uint32_t)value);
+  put_u32((uint32_t)(value >> 32));
+}
+
+/* Begins a frame; false if nobody is there to read it. Callers check out_room() before an event. */
+static bool begin_frame(char type, size_t body) {
+  if (daemon_fd == -1 || out_size + 5 + body > OUT_SIZE) return false;
+  put_u32((uint32_t)(1 + body));
+  put_u8((uint8_t)type);
+  return true;
+}
+
+static bool out_room(void) { return daemon_fd == -1 || out_size + OUT_RESERVE <= OUT_SIZE; }
+
+__attribute__((format(printf, 1, 2))) static void message(const char *format, ...) {
+  char text[512];
+  va_list list;
+  va_start(list, format);
+  int size = vsnprintf(text, sizeof text, format, list);
+  va_end(list);
+  if (size < 0) return;
+  if ((size_t)size >= sizeof text) size = sizeof text - 1;
+  if (begin_frame('M', (size_t)size)) put(text, (size_t)size);
+}
+
+/* Writes what the daemon takes. An error is left for the next read: what the daemon sent before it died still counts. */
+static void flush_out(void) {
+  size_t at = 0;
+  while (at < out_size) {
+    ssize_t sent = send(daemon_fd, out + at, out_size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent == -1 && errno == EINTR) continue;
+    if (sent == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+    if (sent == -1) at = out_size; /* nobody will read it; it is in the journals */
+    else at += (size_t)sent;
+  }
+  memmove(out, out + at, out_size - at);
+  out_size -= at;
+}
+
+static void drop_daemon(void) {
+  if (daemon_fd != -1) close(daemon_fd);
+  daemon_fd = -1;
+  in_size = out_size = 0;
+  idle_since = monotonic_ms();
+}
+
+/* ---- the table of calls: by pid and by key ---- */
+
+static uint32_t hash_pid(pid_t pid) { return ((uint32_t)pid * 2654435761u) >> 17 & (HASH - 1); }
+static uint32_t hash_key(const char *key) {
+  uint32_t hash = 2166136261u;
+  for (int i = 0; i < KEY; i++) hash = (hash ^ (uint8_t)key[i]) * 16777619u;
+  return hash & (HASH - 1);
+}
+
+static struct call *call_of_pid(pid_t pid) {
+  for (int32_t i = by_pid[hash_pid(pid)]; i != -1; i = calls[i].next_pid)
+    if (calls[i].pid == pid) return &calls[i];
+  return NULL;
+}
+static struct call *call_of_key(const char *key) {
+  for (int32_t i = by_key[hash_key(key)]; i != -1; i = calls[i].next_key)
+    if (memcmp(calls[i].key, key, KEY) == 0) return &calls[i];
+  return NULL;
+}
+
+static void make_table(void) {
+  memset(by_pid, -1, sizeof by_pid);
+  memset(by_key, -1, sizeof by_key);
+  /* The free list runs through next_key; untouched slots are all beyond `free_calls`. */
+  free_calls = 0;
+}
+
+static struct call *new_call(void) {
+  /* next_key of a slot that was never used is 0: then the slot after it is the next free one. */
+  if (free_calls >= MAX_CALLS) return NULL;
+  struct call *call = &calls[free_calls];
+  free_calls = call->next_key != 0 ? call->next_key - 1 : free_calls + 1;
+  return call;
+}
+
+static void index_call(struct call *call) {
+  int32_t at = (int32_t)(call - calls);
+  call->next_pid = by_pid[hash_pid(call->pid)];
+  by_pid[hash_pid(call->pid)] = at;
+  call->next_key = by_key[hash_key(call->key)];
+  by_key[hash_key(call->key)] = at;
+}
+
+static void give_back(struct call *call) {
+  int32_t at = (int32_t)(call - calls);
+  call->state = FREE;
+  call->next_key = free_calls + 1;
+  free_calls = at;
+}
+
+static void drop_call(struct call *call) {
+  int32_t at = (int32_t)(call - calls), *link;
+  for (link = &by_pid[hash_pid(call->pid)]; *link != at; link = &calls[*link].next_pid) {}
+  *link = call->next_pid;
+  for (link = &by_key[hash_key(call->key)]; *link != at; link = &calls[*link].next_key) {}
+  *link = call->next_key;
+  give_back(call);
+}
+
+/* ---- the spool: <key>.args, .out, .err, and the journal <key>.call ---- */
+
+static int open_file(const char *key, const char *kind, int flags) {
+  char name[FILE_NAME];
+  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  return openat(run_dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+static void unlink_file(const char *key, const char *kind) {
+  char name[FILE_NAME];
+  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  unlinkat(run_dir, name, 0);
+}
+
+static uint64_t file_size(const char *key, const char *kind) {
+  char name[FILE_NAME];
+  struct stat stat;
+  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void journal(const char *key, const char *format, ...) {
+  char line[512];
+  va_list list;
+  va_start(list, format);
+  int size = vsnprintf(line, sizeof line, format, list);
+  va_end(list);
+  int fd = open_file(key, "call", O_WRONLY | O_APPEND);
+  if (fd == -1 || write(fd, line, (size_t)size) != size) message("%s: cannot write to the journal: %s", key, strerror(errno));
+  if (fd != -1) close(fd);
+}
+
+static void journal_started(const struct call *call) {
+  if (call->flags & F_UNSPOOLED) return;
+  int64_t now = wall_ms();
+  journal(call->key, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+}
+
+static const char *const stages[] = {"", "slot", "open", "program", "fork", "setup", "exec"};
+
+/* ---- reports ---- */
+
+static void report_started(const struct call *call, char type) {
+  if (!begin_frame(type, KEY + 12)) return;
+  put(call->key, KEY);
+  put_u32((uint32_t)call->pid);
+  put_u64(call->start_time);
+}
+
+static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, int64_t at, struct usage usage, uint64_t out_bytes, uint64_t err_bytes) {
+  if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 6)) return;
+  put(key, KEY);
+  put_u8(kind);
+  put_u32((uint32_t)code);
+  put_u8(stage);
+  put_u64((uint64_t)at);
+  put_u64(usage.user_us);
+  put_u64(usage.system_us);
+  put_u64(usage.max_rss_kib);
+  put_u64(out_bytes);
+  put_u64(err_bytes);
+}
+
+static void not_started(const struct start *start, int error, uint8_t stage) {
+  int64_t now = wall_ms();
+  if (!(start->flags & F_UNSPOOLED)) {
+    const char *name = strerrorname_np(error);
+    journal(start->key, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    unlink_file(start->key, "args");
+    unlink_file(start->key, "out");
+    unlink_file(start->key, "err");
+  }
+  report_ended(start->key, KIND_NOT_STARTED, error, stage, now, (struct usage){0}, 0, 0);
+}
+
+/* ---- starting ---- */
+
+/* Written by the child in the memory that vfork lets it share, read by the parent once the child is gone. */
+static volatile int child_error, child_stage;
+
+struct streams { int in, out, err; };
+
+static void close_streams(struct streams *streams) {
+  if (streams->in != -1) close(streams->in);
+  if (streams->out != -1) close(streams->out);
+  if (streams->err != -1) close(streams->err);
+}
+
+/* A file in memory that holds the arguments. */
+static int memory_args(const struct start *start) {
+  int fd = memfd_create("args", MFD_CLOEXEC);
+  if (fd == -1) return -1;
+  for (uint32_t at = 0; at < start->args_size;) {
+    ssize_t wrote = write(fd, start->args + at, start->args_size - at);
+    if (wrote <= 0) {
+      close(fd);
+      return -1;
+    }
+    at += (uint32_t)wrote;
+  }
+  lseek(fd, 0, SEEK_SET);
+  return fd;
+}
+
+static bool open_streams(const struct start *start, struct streams *streams) {
+  *streams = (struct streams){-1, -1, -1};
+  streams->in = start->flags & F_INLINE ? memory_args(start) : open_file(start->key, "args", O_RDONLY);
+  if (streams->in == -1) return false;
+  if (start->flags & F_UNSPOOLED) {
+    streams->out = memfd_create("out", MFD_CLOEXEC);
+    streams->err = memfd_create("err", MFD_CLOEXEC);
+  } else {
+    streams->out = open_file(start->key, "out", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
+    streams->err = open_file(start->key, "err", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
+  }
+  if (streams->out != -1 && streams->err != -1) return true;
+  int error = errno;
+  close_streams(streams);
+  errno = error;
+  return false;
+}
+
+/* The program, opened once and checked on that descriptor. -1 with errno if it must not be run. */
+static int open_program(const char *path) {
+  struct stat stat;
+  int fd = open(path, O_PATH | O_CLOEXEC);
+  if (fd == -1) return -1;
+  int error = 0;
+  if (fstat(fd, &stat) == -1) error = errno;
+  else if (!S_ISREG(stat.st_mode) || (stat.st_mode & 0111) == 0) error = EACCES;
+  else if ((stat.st_uid != 0 && stat.st_uid != getuid()) || (stat.st_mode & 0002)) error = EPERM;
+  if (error == 0) return fd;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
+static bool set_limits(const struct start *start) {
+  struct rlimit limit;
+  struct rlimit size = {start->fsize, start->fsize};
+  /* What a function leaves running would have the limit for life: a daemon's log, a virtual machine's disk. */
+  if (!(start->flags & F_LEAVE_RUNNING) && setrlimit(RLIMIT_FSIZE, &size) == -1) return false;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return false;
+  if (limit.rlim_cur > SOFT_NOFILE) limit.rlim_cur = SOFT_NOFILE;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+static bool become_user(const struct start *start) {
+  if ((start->flags & F_NICE) && setpriority(PRIO_PROCESS, 0, start->nice) == -1) return false;
+  if (!(start->flags & F_USER)) return true;
+  return setgroups(0, NULL) == 0 && setresgid(start->gid, start->gid, start->gid) == 0 && setresuid(start->uid, start->uid, start->uid) == 0;
+}
+
+static void reset_oom_score(void) {
+  int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd == -1) return;
+  ssize_t wrote = write(fd, "0", 1);
+  (void)wrote; /* not fatal: the function is only more likely to be spared */
+  close(fd);
+}
+
+/* In the child, between vfork and exec: it shares the parent's memory, so it must not touch any but its own two words. */
+__attribute__((noreturn)) static void become_function(const struct start *start, const struct streams *streams, int program) {
+  struct sigaction reset = {.sa_handler = SIG_DFL};
+  sigset_t none;
+  char *argv[] = {start->program, NULL};
+  child_stage = STAGE_SETUP;
+  if (setsid() == -1) goto failed;
+  for (int number = 1; number < NSIG; number++) sigaction(number, &reset, NULL); /* KILL, STOP and glibc's own refuse: fine */
+  if (dup2(streams->in, 0) == -1 || dup2(streams->out, 1) == -1 || dup2(streams->err, 2) == -1) goto failed;
+  umask(022);
+  if (chdir("/") == -1) goto failed;
+  if (reset_oom) reset_oom_score();
+  if (!set_limits(start) || !become_user(start)) goto failed;
+  sigemptyset(&none);
+  if (sigprocmask(SIG_SETMASK, &none, NULL) == -1) goto failed;
+  child_stage = STAGE_EXEC;
+  syscall(SYS_execveat, program, "", argv, start->env, AT_EMPTY_PATH);
+  /* A script's interpreter opens the script by name, and our descriptor is closed by then: the kernel says ENOENT. */
+  if (errno == ENOENT) execve(start->program, argv, start->env);
+failed:
+  child_error = errno;
+  _exit(127);
+}
+
+static uint64_t start_time_of(pid_t pid) {
+  char path[32], text[1024];
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+  if (read_small(path, text, sizeof text) <= 0) return 0;
+  char *field = strrchr(text, ')');
+  for (int i = 0; field != NULL && i < 20; i++) field = strchr(field + 1, ' ');
+  return field == NULL ? 0 : strtoull(field + 1, NULL, 10);
+}
+
+/* Returns the pid, or -1 with the stage in child_stage. SIGCHLD is blocked always: nobody exits before being known. */
+static pid_t fork_function(const struct start *start, const struct streams *streams, int program) {
+  child_error = child_stage = 0;
+  pid_t pid = vfork();
+  if (pid == 0) become_function(start, streams, program);
+  if (pid == -1) {
+    child_stage = STAGE_FORK;
+    return -1;
+  }
+  if (child_error == 0) return pid;
+  waitpid(pid, NULL, 0);
+  errno = child_error;
+  return -1;
+}
+
+static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams) {
+  memcpy(call->key, start->key, sizeof call->key);
+  call->flags = start->flags;
+  call->state = RUNNING;
+  call->quiet = 0;
+  call->pid = pid;
+  call->start_time = start_time_of(pid);
+  call->out = start->flags & F_UNSPOOLED ? streams->out : -1;
+  call->err = start->flags & F_UNSPOOLED ? streams->err : -1;
+  if (start->flags & F_LEAVE_RUNNING) ever_left_running = true;
+  live_count += 1;
+  index_call(call);
+  if (!(start->flags & F_INLINE)) unlink_file(start->key, "args");
+  journal_started(call);
+  report_started(call, 'A');
+}
+
+#ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
+static void start_call(const struct start *start) {
+  struct streams streams;
+  struct call *call = call_of_key(start->key) ? NULL : new_call();
+  if (call == NULL) {
+    not_started(start, EAGAIN, STAGE_SLOT);
+    return;
+  }
+  int program = open_program(start->program);
+  if (program == -1) {
+    not_started(start, errno, STAGE_PROGRAM);
+    give_back(call);
+    return;
+  }
+  if (!open_streams(start, &streams)) {
+    not_started(start, errno, STAGE_OPEN);
+    close(program);
+    give_back(call);
+    return;
+  }
+  pid_t pid = -1;
+  for (int tries = 0; tries < TEXT_BUSY_TRIES; tries++) {
+    pid = fork_function(start, &streams, program);
+    if (pid != -1 || errno != ETXTBSY) break;
+    /* A package upgrade is writing the program. Rare and short, so the others may wait that long. */
+    nanosleep(&(struct timespec){0, TEXT_BUSY_MS * 1000000L}, NULL);
+  }
+  int error = errno;
+  close(program);
+  if (pid == -1) {
+    close_streams(&streams);
+    not_started(start, error, (uint8_t)child_stage);
+    give_back(call);
+    return;
+  }
+  begin_call(call, start, pid, &streams);
+  if (start->flags & F_UNSPOOLED) streams.out = streams.err = -1; /* kept, for what is written to them */
+  close_streams(&streams);
+}
+#endif
+
+/* ---- ending ---- */
+
+static void send_output(struct call *call, uint8_t stream, int fd) {
+  static uint8_t bytes[MAX_UNSPOOLED];
+  ssize_t size = pread(fd, bytes, sizeof bytes, 0);
+  close(fd);
+  if (size <= 0 || !begin_frame('O', KEY + 1 + (size_t)size)) return;
+  put(call->key, KEY);
+  put_u8(stream);
+  put(bytes, (size_t)size);
+}
+
+static uint64_t trimmed_size(const char *key, const char *kind) {
+  uint64_t size = file_size(key, kind);
+  if (size == 0) unlink_file(key, kind); /* an empty file says no more than none */
+  return size;
+}
+
+static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec; }
+
+static void end_call(struct call *call, int status, const struct rusage *rusage) {
+  int64_t now = wall_ms();
+  bool signaled = WIFSIGNALED(status);
+  int code = signaled ? WTERMSIG(status) : WEXITSTATUS(status);
+  struct usage usage = {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss};
+  uint64_t out_bytes = 0, err_bytes = 0;
+  if (call->flags & F_UNSPOOLED) {
+    send_output(call, 1, call->out);
+    send_output(call, 2, call->err);
+  } else {
+    char exit_code[16] = "null", signal[32] = "null";
+    if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
+    else snprintf(exit_code, sizeof exit_code, "%d", code);
+    journal(call->key, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu}\n", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    out_bytes = trimmed_size(call->key, "out");
+    err_bytes = trimmed_size(call->key, "err");
+  }
+  report_ended(call->key, signaled ? KIND_SIGNALED : KIND_EXITED, code, STAGE_NONE, now, usage, out_bytes, err_bytes);
+  call->state = ENDED;
+  call->quiet = 0;
+  live_count -= 1;
+  call->next_ended = ended_calls;
+  ended_calls = (int32_t)(call - calls);
+}
+
+static void sweep_soon(void) {
+  if (sweep_at == -1) sweep_at = monotonic_ms() + sweep_pause;
+}
+
+/* SIGCHLDs coalesce: reap until there is nothing left. */
+static void reap(void) {
+  for (;;) {
+    reap_again = !out_room();
+    if (reap_again) return;
+    siginfo_t info = {.si_pid = 0};
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid == 0) return;
+    struct call *call = call_of_pid(info.si_pid);
+    bool leader = call != NULL && call->state == RUNNING;
+    /* The leader is not reaped yet, so its number cannot be another's. */
+    if (leader && !(call->flags & F_LEAVE_RUNNING)) kill(-info.si_pid, SIGKILL);
+    int status;
+    struct rusage usage;
+    if (wait4(info.si_pid, &status, 0, &usage) == info.si_pid && leader) end_call(call, status, &usage);
+    sweep_soon();
+  }
+}
+
+/* ---- what ended calls left behind: orphans come to this process, because it is their subreaper ---- */
+
+struct process { pid_t pid, group, session; uint64_t start_time; char state; };
+
+static bool read_process(pid_t pid, struct process *process) {
+  char path[32], text[1024];
+  int parent;
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+  if (read_small(path, text, sizeof text) <= 0) return false;
+  char *field = strrchr(text, ')'); /* the name before it may hold anything */
+  if (field == NULL || sscanf(field + 1, " %c %d %d %d", &process->state, &parent, &process->group, &process->session) != 4) return false;
+  if (parent != getpid()) return false;
+  for (int i = 0; field != NULL && i < 20; i++) field = strchr(field + 1, ' ');
+  process->pid = pid;
+  process->start_time = field == NULL ? 0 : strtoull(field + 1, NULL, 10);
+  return process->state != 'Z';
+}
+
+/* The call whose key a process carries in its environment. */
+static struct call *call_in_environment(pid_t pid, bool *has_key) {
+  static char text[16 * 1024];
+  static const char name[] = "NODED_CALL_KEY=";
+  char path[32];
+  snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+  ssize_t size = read_small(path, text, sizeof text);
+  *has_key = false;
+  for (ssize_t at = 0; at < size; at += (ssize_t)strlen(text + at) + 1) {
+    if (strncmp(text + at, name, sizeof name - 1) != 0 || strlen(text + at) != sizeof name - 1 + KEY) continue;
+    *has_key = true;
+    return call_of_key(text + at + sizeof name - 1);
+  }
+  return NULL;
+}
+
+static bool is_spared(const struct process *process) {
+  for (int i = 0; i < spared_count; i++)
+    if (spared[i].pid == process->pid && spared[i].start_time == process->start_time) return true;
+  return false;
+}
+
+static void spare(const struct process *process) {
+  if (spared_count == MAX_SPARED) spared_count = 0; /* forgetting only means looking again */
+  spared[spared_count].pid = process->pid;
+  spared[spared_count++].start_time = process->start_time;
+}
+
+/* An orphan that hid its origin belongs to some call that began before it. Once all of those have ended it may go,
+ * unless one of them could have been allowed to leave it. */
+static bool has_no_owner_left(const struct process *process) {
+  if (ever_left_running) return false;
+  for (int i = 0; i < MAX_CALLS && live_count > 0; i++)
+    if (calls[i].state == RUNNING && calls[i].start_time <= process->start_time) return false;
+  return true;
+}
+
+/* Whether an orphan is to be killed; `owner` is the ended call that it belongs to, if that is known. */
+static bool must_die(const struct process *process, struct call **owner) {
+  bool has_key;
+  if (is_spared(process)) return false;
+  *owner = call_of_pid(process->session);
+  if (*owner == NULL) *owner = call_of_pid(process->group);
+  if (*owner == NULL) *owner = call_in_environment(process->pid, &has_key);
+  else has_key = true;
+  if (*owner != NULL && (*owner)->state == RUNNING) return false;
+  if (*owner != NULL && !((*owner)->flags & F_LEAVE_RUNNING)) return true;
+  if (*owner == NULL && !has_key && has_no_owner_left(process)) return true;
+  if (*owner != NULL || has_key) spare(process);
+  return false;
+}
+
+static bool look_at_child(pid_t pid) {
+  struct process process;
+  struct call *owner = call_of_pid(pid);
+  if (owner != NULL && owner->state == RUNNING) return false;
+  if (!read_process(pid, &process) || !must_die(&process, &owner)) return false;
+  /* It is an unreaped child of ours: the number cannot be another's. */
+  kill(pid, SIGKILL);
+  if (owner != NULL) owner->quiet = 0;
+  return true;
+}
+
+/* Looks at every child once. What is killed orphans its own children to us: the next look finds those. */
+static bool look_at_children(void) {
+  static char text[64 * 1024];
+  bool killed = false;
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd == -1) {
+    message("cannot read %s: %s", path, strerror(errno));
+    return false;
+  }
+  size_t kept = 0;
+  for (ssize_t got; (got = read(fd, text + kept, sizeof text - 1 - kept)) > 0;) {
+    text[kept + (size_t)got] = '\0';
+    char *at = text, *end;
+    for (pid_t pid; (pid = (pid_t)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) killed |= look_at_child(pid);
+    kept = strlen(at);
+    memmove(text, at, kept);
+  }
+  close(fd);
+  return killed;
+}
+
+/* An ended call is forgotten once two looks in a row found nothing of it: a list of children that is read while it changes may miss one. */
+static void sweep(void) {
+  int64_t begin = monotonic_ms();
+  bool killed = look_at_children();
+  for (int32_t *link = &ended_calls; *link != -1;) {
+    struct call *call = &calls[*link];
+    if (++call->quiet < 2) {
+      link = &call->next_ended;
+    } else {
+      *link = call->next_ended;
+      drop_call(call);
+    }
+  }
+  int64_t took = monotonic_ms() - begin;
+  sweep_pause = took * 9 > SWEEP_MS ? took * 9 : SWEEP_MS; /* at most a tenth of a core */
+  sweep_at = killed || ended_calls != -1 ? monotonic_ms() + sweep_pause : -1;
+}
+
+/* ---- frames in ---- */
+
+struct reader { const uint8_t *at, *end; bool bad; };
+
+static const uint8_t *take(struct reader *reader, size_t size) {
+  if ((size_t)(reader->end - reader->at) < size) {
+    reader->bad = true;
+    return NULL;
+  }
+  reader->at += size;
+  return reader->at - size;
+}
+static uint8_t take_u8(struct reader *reader) {
+  const uint8_t *b = take(reader, 1);
+  return b ? *b : 0;
+}
+static uint32_t take_u32(struct reader *reader) {
+  const uint8_t *b = take(reader, 4);
+  return b ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24 : 0;
+}
+static uint64_t take_u64(struct reader *reader) {
+  uint64_t low = take_u32(reader);
+  return low | (uint64_t)take_u32(reader) << 32;
+}
+static char *take_string(struct reader *reader) {
+  const uint8_t *end = memchr(reader->at, '\0', (size_t)(reader->end - reader->at));
+  if (end == NULL) {
+    reader->bad = true;
+    return NULL;
+  }
+  return (char *)take(reader, (size_t)(end - reader->at) + 1);
+}
+static void take_key(struct reader *reader, char *key) {
+  const uint8_t *bytes = take(reader, KEY);
+  key[0] = '\0';
+  if (bytes == NULL) return;
+  for (int i = 0; i < KEY; i++)
+    if (!((bytes[i] >= '0' && bytes[i] <= '9') || (bytes[i] >= 'a' && bytes[i] <= 'f'))) reader->bad = true; /* it becomes a file's name */
+  memcpy(key, bytes, KEY);
+  key[KEY] = '\0';
+}
+
+static bool read_start(struct reader *reader, struct start *start) {
+  memset(start, 0, sizeof *start);
+  take_key(reader, start->key);
+  start->flags = take_u8(reader);
+  start->uid = take_u32(reader);
+  start->gid = take_u32(reader);
+  start->nice = (int32_t)take_u32(reader);
+  start->fsize = take_u64(reader);
+  start->program = take_string(reader);
+  unsigned count = take_u8(reader);
+  if (count > MAX_ENV) reader->bad = true;
+  for (unsigned i = 0; i < count && !reader->bad; i++) start->env[i] = take_string(reader);
+  start->args_size = take_u32(reader);
+  start->args = take(reader, start->args_size);
+  bool absolute = start->program != NULL && start->program[0] == '/';
+  return !reader->bad && absolute && reader->at == reader->end;
+}
+
+static void signal_call(const char *key, uint8_t what) {
+  struct call *call = call_of_key(key);
+  if (call == NULL || call->state != RUNNING) return; /* its end is on the way to the daemon */
+  if (what == 2) {
+    kill(-call->pid, SIGKILL);
+    return;
+  }
+  kill(-call->pid, SIGTERM);
+  kill(-call->pid, SIGCONT);
+}
+
+static void quit(void) {
+  quitting = true;
+  for (int i = 0; i < MAX_CALLS && live_count > 0; i++)
+    if (calls[i].state == RUNNING) kill(-calls[i].pid, SIGKILL);
+  sweep_soon();
+}
+
+/* False closes the connection. */
+static bool handle_frame(const uint8_t *bytes, size_t size) {
+  struct reader reader = {bytes, bytes + size, false};
+  struct start start;
+  char key[KEY + 1];
+  uint8_t what;
+  switch (take_u8(&reader)) {
+    case 'S':
+      if (!read_start(&reader, &start)) return false;
+      start_call(&start);
+      return true;
+    case 'K':
+      take_key(&reader, key);
+      what = take_u8(&reader);
+      if (reader.bad || reader.at != reader.end || (what != 1 && what != 2)) return false;
+      signal_call(key, what);
+      return true;
+    case 'Q':
+      if (reader.at != reader.end) return false;
+      quit();
+      return true;
+    default:
+      return false;
+  }
+}
+
+static bool has_whole_frame(void) {
+  struct reader reader = {in, in + in_size, false};
+  return in_size >= 4 && in_size - 4 >= take_u32(&reader);
+}
+
+/* Handles the whole frames in the buffer, as long as there is room for what they lead to. False: a malformed one. */
+static bool handle_input(void) {
+  size_t at = 0;
+  bool good = true;
+  while (good && in_size - at >= 4 && out_room()) {
+    struct reader reader = {in + at, in + in_size, false};
+    uint32_t size = take_u32(&reader);
+    if (size == 0 || size > MAX_FRAME) good = false;
+    else if (in_size - at - 4 < size) break;
+    else {
+      good = handle_frame(in + at + 4, size);
+      at += 4 + size;
+    }
+  }
+  memmove(in, in + at, in_size - at);
+  in_size -= at;
+  return good;
+}
+
+static void refuse_daemon(const char *why) {
+  message("%s", why);
+  flush_out();
+  drop_daemon();
+}
+
+/* The connection is at its end: what the daemon had sent is still carried out, and its answers go to the journals only. */
+static void bury_daemon(void) {
+  close(daemon_fd);
+  daemon_fd = -1;
+  out_size = 0;
+  handle_input();
+  drop_daemon();
+}
+
+static void read_daemon(void) {
+  while (daemon_fd != -1 && in_size < IN_SIZE && out_room()) {
+    ssize_t got = recv(daemon_fd, in + in_size, IN_SIZE - in_size, MSG_DONTWAIT);
+    if (got == -1 && errno == EINTR) continue;
+    if (got == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (got <= 0) {
+      bury_daemon();
+      return;
+    }
+    in_size += (size_t)got;
+    if (!handle_input()) refuse_daemon("malformed frame");
+  }
+}
+
+/* ---- the daemon: one at a time ---- */
+
+static void welcome(void) {
+  for (int i = 0; i < MAX_CALLS; i++) {
+    if (calls[i].state != RUNNING) continue;
+    report_started(&calls[i], 'L');
+    if (out_room()) continue;
+    struct pollfd writable = {daemon_fd, POLLOUT, 0};
+    poll(&writable, 1, 1000);
+    flush_out();
+    if (!out_room()) { /* it does not read: it is no daemon */
+      drop_daemon();
+      return;
+    }
+  }
+  if (!begin_frame('W', 8)) return;
+  put_u32(VERSION);
+  put_u32((uint32_t)getpid());
+}
+
+static void accept_daemon(void) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd == -1) return;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1 || (peer.uid != 0 && peer.uid != getuid())) {
+    close(fd);
+    return;
+  }
+  daemon_fd = fd;
+  welcome();
+}
+
+/* ---- the loop ---- */
+
+static int next_timeout(void) {
+  if (out_room() && (reap_again || has_whole_frame())) return 0;
+  int64_t now = monotonic_ms(), due = sweep_at;
+  if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
+  if (due == -1) return -1;
+  return due <= now ? 0 : (int)(due - now);
+}
+
+static bool is_done(void) {
+  if (quitting) return live_count == 0 && ended_calls == -1;
+  return daemon_fd == -1 && live_count == 0 && ended_calls == -1 && monotonic_ms() - idle_since >= IDLE_MS;
+}
+
+static void run(void) {
+  while (!is_done()) {
+    struct pollfd fds[3] = {{child_signals, POLLIN, 0}, {daemon_fd, POLLIN, 0}, {daemon_fd == -1 ? listener : -1, POLLIN, 0}};
+    if (out_size > 0) fds[1].events |= POLLOUT;
+    /* A daemon that does not read gets no more to read: then nothing is reaped and nothing is taken. */
+    if (!out_room()) {
+      fds[0].fd = -1;
+      fds[1].events = POLLOUT;
+    }
+    if (poll(fds, 3, next_timeout()) == -1 && errno != EINTR && errno != EAGAIN && errno != ENOMEM) _exit(70);
+    if (fds[0].revents) {
+      struct signalfd_siginfo info[8];
+      while (read(child_signals, info, sizeof info) > 0) {}
+    }
+    if (daemon_fd != -1 && out_size > 0) flush_out();
+    if (fds[0].revents || reap_again) reap();
+    if (daemon_fd != -1 && in_size > 0 && !handle_input()) refuse_daemon("malformed frame");
+    if (fds[1].revents) read_daemon();
+    if (fds[2].revents && daemon_fd == -1) accept_daemon();
+    if (sweep_at != -1 && monotonic_ms() >= sweep_at) sweep();
+    if (daemon_fd != -1 && out_size > 0) flush_out();
+  }
+}
+
+/* ---- the start ---- */
+
+__attribute__((noreturn)) static void fail(const char *what) {
+  fprintf(stderr, "noded-forker: %s: %s\n", what, strerror(errno));
+  _exit(71);
+}
+
+static void listen_for_daemons(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/forker.sock", run_dir); /* however long the path is */
+  unlinkat(run_dir, "forker.sock", 0);
+  listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (listener == -1) fail("socket");
+  if (bind(listener, (struct sockaddr *)&address, sizeof address) == -1) fail("bind");
+  if (listen(listener, 8) == -1) fail("listen");
+}
+
+static void take_lock(void) {
+  int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd == -1) fail("forker.lock");
+  if (flock(fd, LOCK_EX | LOCK_NB) == -1) fail("another fork server has this run directory");
+}
+
+static void set_up_signals(void) {
+  sigset_t mask;
+  int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ};
+  for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGCHLD);
+  if (sigprocmask(SIG_SETMASK, &mask, NULL) == -1) fail("sigprocmask");
+  child_signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (child_signals == -1) fail("signalfd");
+}
+
+#ifndef NODED_FORKER_FUZZ
+int main(int argc, char **argv) {
+  char text[64];
+  const int ready = 3;
+  if (argc != 2) {
+    fputs("usage: noded-forker RUN_DIR\n", stderr);
+    return 64;
+  }
+  bool says_ready = fcntl(ready, F_SETFD, FD_CLOEXEC) == 0;
+  if (syscall(SYS_close_range, says_ready ? ready + 1 : ready, ~0u, 0) == -1 && errno != ENOSYS) fail("close_range");
+  umask(077);
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1) fail("subreaper");
+  prctl(PR_SET_NAME, "noded-forker");
+  run_dir = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (run_dir == -1) fail(argv[1]);
+  if (read_small("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id) > 0) boot_id[strcspn(boot_id, "\n")] = '\0';
+  reset_oom = read_small("/proc/self/oom_score_adj", text, sizeof text) > 0 && strtol(text, NULL, 10) != 0;
+  set_up_signals();
+  make_table();
+  take_lock();
+  listen_for_daemons();
+  if (chdir("/") == -1) fail("/");
+  idle_since = monotonic_ms();
+  if (says_ready) {
+    if (write(ready, "r", 1) != 1) fail("ready");
+    close(ready);
+  }
+  run();
+  unlinkat(run_dir, "forker.sock", 0);
+  return 0;
+}
+#endif
