@@ -42,15 +42,15 @@ build/stamp: node_modules/.package-lock.json tsconfig.json tsconfig.build.json $
 	$(TSC) -p tsconfig.build.json
 	@touch $@
 
-check: node_modules/.package-lock.json ## types, then all specs with the coverage floors, then the man pages
+check: node_modules/.package-lock.json $(FORKER) ## types, then all specs with the coverage floors, then the man pages
 	$(TSC) --noEmit -p tsconfig.json
 	$(MAKE) --no-print-directory coverage man-lint
 
-spec: node_modules/.package-lock.json ## all specs, without coverage
+spec: node_modules/.package-lock.json $(FORKER) ## all specs, without coverage
 	$(MOCHA)
 
 # The core is covered whole; everything else has a floor.
-coverage: node_modules/.package-lock.json ## all specs, and what they reach
+coverage: node_modules/.package-lock.json $(FORKER) ## all specs, and what they reach
 	rm -rf coverage
 	node_modules/.bin/c8 --all --include 'lib/**' --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
 	node_modules/.bin/c8 report --all --include 'lib/call/**' --include lib/rpc/protocol.ts --reporter text-summary --check-coverage --lines 100 --branches 100
