@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all check spec coverage man-lint bench demo run install uninstall clean help
+.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -32,6 +32,19 @@ build/libexec/noded-forker: libexec/noded-forker.c
 	@mkdir -p $(@D)
 	$(CC) $(CSTRICT) $(CFLAGS) -o $@ $<
 
+# What the specs run beside Node; not needed to run noded.
+PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev clang libclang-rt-14-dev
+
+packages: ## Debian packages that the specs need; installs them as root
+	@missing=; for p in $(PACKAGES); do \
+	  dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || if [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+	  echo "Debian packages that the specs need:$$missing"; exit 1; \
+	fi
+
 # npm writes this file last; without it, or with an older one, packages are missing.
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --no-audit --no-fund
@@ -42,9 +55,12 @@ build/stamp: node_modules/.package-lock.json tsconfig.json tsconfig.build.json $
 	$(TSC) -p tsconfig.build.json
 	@touch $@
 
-check: node_modules/.package-lock.json $(FORKER) ## types, then all specs with the coverage floors, then the man pages
+# In a make of its own: the C compiler may have come only now.
+check: packages ## types, then all specs with the coverage floors, then the man pages
+	$(MAKE) --no-print-directory types coverage man-lint
+
+types: node_modules/.package-lock.json ## does it compile
 	$(TSC) --noEmit -p tsconfig.json
-	$(MAKE) --no-print-directory coverage man-lint
 
 spec: node_modules/.package-lock.json $(FORKER) ## all specs, without coverage
 	$(MOCHA)
