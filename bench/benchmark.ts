@@ -55,7 +55,7 @@ export function askText({port, certificates = null}: Target, method: 'GET' | 'PU
 }
 
 export interface Status {
-  readonly counts: {readonly starting: number; readonly running: number; readonly waiters: number};
+  readonly counts: {readonly starting: number; readonly running: number; readonly ended: number; readonly waiters: number};
   /** Seconds that the event loop came late at most, since /metrics was last asked for. */
   readonly loop_lag: {readonly max: number};
 }

@@ -1,78 +1,36 @@
-/** Calls per second of a trivial function, against webhook(1) and against node:child_process alone. */
-import {spawn} from 'node:child_process';
-import {accessSync, constants, writeFileSync} from 'node:fs';
-import {createServer, connect} from 'node:net';
-import type {AddressInfo} from 'node:net';
-import {join} from 'node:path';
-import {until} from './benchmark';
+/** Calls per second of a trivial function, against webhook(1), a loop of posix_spawn in C, and node:child_process alone. */
 import type {Benchmark, Run} from './benchmark';
 import {compare, digits, median} from './figures';
-import type {Figure} from './figures';
-import {functionPath, startNoded} from './installed-noded';
+import type {Figure, Target} from './figures';
+import {startNoded} from './installed-noded';
+import type {RunningNoded} from './installed-noded';
 import {startPeer} from './peer-process';
 import type {Peer} from './peer-process';
 import type {BareSpawnHandlers} from './peers/bare-spawn';
-import type {LoadHandlers, LoadRequest, LoadResult} from './peers/load-generator';
+import type {LoadHandlers, LoadResult} from './peers/load-generator';
 import {requestText} from './peers/raw-http';
 import {cpuMs, residentKiB} from './peers/serve';
+import {compileFloor, functionPath} from './programs';
+import {startSpawnFloor} from './spawn-floor';
+import type {SpawnFloor} from './spawn-floor';
+import {startWebhook} from './webhook';
+import type {Load} from './webhook';
 
 const levels = [1, 8, 32] as const;
-const bareAtOnce = 8;
-
-interface Load extends Omit<LoadRequest, 'connections' | 'durationMs'> {
-  readonly pid: number;
-}
+const floorAtOnce = 8;
 
 interface Result extends LoadResult {
   /** CPU time of the answering process for each call, without the processes that it starts. */
   readonly cpuMsPerCall: number;
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const {port} = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
-
-function findProgram(name: string): string | null {
-  for (const directory of (process.env.PATH ?? '').split(':')) {
-    try {
-      accessSync(join(directory, name), constants.X_OK);
-      return join(directory, name);
-    } catch {
-      // Not in this one.
-    }
-  }
-  return null;
-}
-
-const answers = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect({port, host: '127.0.0.1'}, () => resolve(true)).on('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });
-
-/** The same program, run for the same request, its output in the answer. Null if webhook is not installed. */
-async function startWebhook({scratch}: Run): Promise<Load | null> {
-  const program = findProgram('webhook');
-  if (program === null) return null;
-  const hooks = join(scratch.directory, 'hooks.json');
-  const hook = {id: 'trivial', 'execute-command': functionPath(scratch.directory, 'trivial'), 'include-command-output-in-response': true};
-  writeFileSync(hooks, JSON.stringify([hook]));
-  const port = await freePort();
-  const child = spawn(program, ['-hooks', hooks, '-ip', '127.0.0.1', '-port', String(port), '-http-methods', 'PUT'], {stdio: 'ignore'});
-  child.on('error', () => {});
-  scratch.own(child);
-  await until('webhook', () => answers(port), 10_000);
-  return {pid: child.pid ?? 0, port, request: requestText('PUT', '/hooks/trivial', startBody), expect: ''};
-}
-
 const startBody = {fn_name: 'trivial', fn_args: null, timeout: 60};
+
+/** The load of trivial calls on a daemon. */
+export const trivialCalls = ({pid, port}: RunningNoded, tls: Load['tls'] = null): Load => ({pid, port, request: requestText('PUT', '/StartFunction', startBody), expect: '"outcome":"ok"', tls});
+
+/** From the first round on an old result is removed for every new one, as in a daemon that has run for long. */
+export const fewResults = '[limits]\nmax_results = 1000\n';
 
 interface Rounds {
   readonly noded: Result[];
@@ -83,7 +41,6 @@ interface Contestants {
   readonly noded: Load;
   readonly webhook: Load | null;
   readonly generator: Peer<LoadHandlers>;
-  readonly bare: Peer<BareSpawnHandlers>;
 }
 
 /** One round of everything. Who goes first changes from round to round. */
@@ -99,13 +56,26 @@ async function round({noded, webhook, generator}: Contestants, byLevel: Readonly
   }
 }
 
-function figuresOf(byLevel: ReadonlyMap<number, Rounds>, bare: readonly number[]): Figure[] {
+interface Floors {
+  readonly c: number[];
+  readonly node: number[];
+}
+
+function figuresOf(byLevel: ReadonlyMap<number, Rounds>, floors: Floors): Figure[] {
   const rates = (results: readonly LoadResult[]): number[] => results.map(({callsPerSecond}) => callsPerSecond);
-  return [...byLevel].flatMap(([connections, {noded, webhook}]) => {
+  const figures = [...byLevel].flatMap(([connections, {noded, webhook}]) => {
+    const most = connections === Math.max(...levels);
     const name = `trivial calls, ${connections} connection${connections === 1 ? '' : 's'}`;
-    const against = webhook.length === 0 ? [] : [compare(name, 'calls/s', rates(noded), rates(webhook), 'webhook')];
-    return [...against, compare(name, 'calls/s', rates(noded), bare, `bare spawn loop, ${bareAtOnce} at once`)];
+    const against = (peer: readonly number[], peerName: string, target: Target | null): Figure[] => (peer.length === 0 ? [] : [compare(name, 'calls/s', rates(noded), peer, peerName, target)]);
+    return [
+      ...against(rates(webhook), 'webhook', most ? {atLeast: 1.15} : null),
+      ...(most ? against(floors.c, `posix_spawn + waitpid in C, ${floorAtOnce} at once`, {atLeast: 0.85}) : []),
+      ...against(floors.node, `bare spawn loop in Node, ${floorAtOnce} at once`, null),
+    ];
   });
+  const {noded = [], webhook = []} = byLevel.get(1) ?? {};
+  const times = (results: readonly LoadResult[]): number[] => results.map(({medianMs}) => medianMs);
+  return webhook.length === 0 ? figures : [...figures, compare('trivial calls, 1 connection: median time of an answer', 'ms', times(noded), times(webhook), 'webhook', {atMost: 1.1})];
 }
 
 function notesOf(byLevel: ReadonlyMap<number, Rounds>, memory: readonly [before: number, after: number]): string[] {
@@ -122,29 +92,28 @@ function notesOf(byLevel: ReadonlyMap<number, Rounds>, memory: readonly [before:
   ];
 }
 
-/**
- * All in one run, interleaved. At most 1,000 results are kept, so that from the first round on an old result
- * is removed for every new one, as in a daemon that has run for long.
- */
+async function measureFloors({scratch, quick}: Run, bare: Peer<BareSpawnHandlers>, floor: SpawnFloor, durationMs: number, into: Floors): Promise<void> {
+  const program = functionPath(scratch.directory, 'trivial');
+  into.c.push(await floor(program, quick ? 300 : 4_000, floorAtOnce));
+  into.node.push(await bare.ask('spawnLoop', {program, atOnce: floorAtOnce, durationMs}));
+}
+
+/** All in one run, interleaved. */
 export const calls: Benchmark = async (run) => {
   const {scratch, quick, rounds} = run;
-  const durationMs = quick ? 400 : 2_000;
-  const noded = await startNoded(scratch, {config: '[limits]\nmax_results = 1000\n'});
-  const contestants: Contestants = {
-    noded: {pid: noded.pid, port: noded.port, request: requestText('PUT', '/StartFunction', startBody), expect: '"outcome":"ok"'},
-    webhook: await startWebhook(run),
-    generator: startPeer<LoadHandlers>(scratch, 'load-generator'),
-    bare: startPeer<BareSpawnHandlers>(scratch, 'bare-spawn'),
-  };
-  const program = functionPath(scratch.directory, 'trivial');
+  const durationMs = quick ? 300 : 2_000;
+  const noded = await startNoded(scratch, {config: fewResults});
+  const contestants: Contestants = {noded: trivialCalls(noded), webhook: await startWebhook(run, startBody), generator: startPeer<LoadHandlers>(scratch, 'load-generator')};
+  const bare = startPeer<BareSpawnHandlers>(scratch, 'bare-spawn');
+  const floor = startSpawnFloor(scratch, compileFloor(scratch.directory, 'spawn-floor'));
   const newLevels = (): Map<number, Rounds> => new Map(levels.map((connections) => [connections, {noded: [], webhook: []}]));
   const before = residentKiB(noded.pid);
   await round(contestants, newLevels(), durationMs, false); // warm-up: not counted
   const byLevel = newLevels();
-  const bare: number[] = [];
+  const floors: Floors = {c: [], node: []};
   for (let at = 0; at < rounds; at++) {
     await round(contestants, byLevel, durationMs, at % 2 === 1);
-    bare.push(await contestants.bare.ask('spawnLoop', {program, atOnce: bareAtOnce, durationMs}));
+    await measureFloors(run, bare, floor, durationMs, floors);
   }
-  return {figures: figuresOf(byLevel, bare), notes: notesOf(byLevel, [before, residentKiB(noded.pid)])};
+  return {figures: figuresOf(byLevel, floors), notes: notesOf(byLevel, [before, residentKiB(noded.pid)])};
 };

@@ -1,10 +1,11 @@
 /** noded as it is installed, JavaScript without ts-node, in the scratch directory; and daemons started from it. */
 import {spawn, spawnSync} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
-import {chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, symlinkSync, writeFileSync} from 'node:fs';
+import {copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, symlinkSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import ts from 'typescript';
 import {Peer} from './peer-process';
+import {compileProgram, functionPath, makeFunctions} from './programs';
 import type {MemoryHandlers} from './peers/memory-probe';
 import type {Scratch} from './scratch';
 
@@ -20,6 +21,8 @@ export function install(scratch: Scratch): void {
   if (stdout !== '') process.stderr.write(`bench: the compiler complains, and the program is measured all the same:\n${stdout}`);
   cpSync(join(checkout, 'bin'), join(to, 'bin'), {recursive: true});
   copyFileSync(join(checkout, 'package.json'), join(to, 'package.json'));
+  mkdirSync(join(to, 'libexec'));
+  compileProgram(join(checkout, 'libexec/noded-forker.c'), join(to, 'libexec/noded-forker'), false);
   symlinkSync(realpathSync(join(checkout, 'node_modules')), join(to, 'node_modules'));
   translatePeers(join(to, 'bench/peers'));
   makeFunctions(to);
@@ -34,25 +37,12 @@ function translatePeers(to: string): void {
   }
 }
 
-/**
- * `trivial` is an ELF file that does nothing; `sleeper` sleeps until it is told to end; `gated` waits for
- * its gate, a fifo whose name it reads from stdin, then becomes date(1), which prints the time as a number.
- */
-function makeFunctions(to: string): void {
-  mkdirSync(join(to, 'functions'));
-  mkdirSync(join(to, 'gates'), {mode: 0o700});
-  copyFileSync('/usr/bin/true', functionPath(to, 'trivial'));
-  writeFileSync(functionPath(to, 'sleeper'), '#!/bin/sh\nexec sleep 600\n');
-  writeFileSync(functionPath(to, 'gated'), `#!/bin/sh\nread -r gate\nread -r opened <'${to}/gates/'"$gate"\nexec date +%s%N\n`);
-  for (const name of ['trivial', 'sleeper', 'gated'] as const) chmodSync(functionPath(to, name), 0o755);
-}
-
-export const functionPath = (directory: string, name: 'trivial' | 'sleeper' | 'gated'): string => join(directory, 'functions', name);
-
 export interface NodedOptions {
   /** Lines of noded.conf, on top of what every daemon here gets. */
   readonly config?: string;
   readonly tls?: boolean;
+  /** Who starts the functions: the fork server, unless told otherwise. */
+  readonly spawner?: 'child' | 'forker';
   /** Loads a probe that collects garbage and tells the heap's size. */
   readonly probed?: boolean;
 }
@@ -66,10 +56,10 @@ export interface RunningNoded {
   readonly readyMs: number;
 }
 
-function commandLine(scratch: Scratch, {config = '', tls = false, probed = false}: NodedOptions): string[] {
+function commandLine(scratch: Scratch, {config = '', tls = false, spawner = 'forker', probed = false}: NodedOptions): string[] {
   const runDir = scratch.newRunDir();
   const configFile = join(scratch.directory, `${runDir.split('/').at(-1)}.conf`);
-  writeFileSync(configFile, `run_dir = ${JSON.stringify(runDir)}\nfunctions = [${JSON.stringify(join(scratch.directory, 'functions'))}]\nbind = "127.0.0.1"\n${config}`);
+  writeFileSync(configFile, `run_dir = ${JSON.stringify(runDir)}\nfunctions = [${JSON.stringify(dirname(functionPath(scratch.directory, 'trivial')))}]\nbind = "127.0.0.1"\nspawner = "${spawner}"\n${config}`);
   const probe = probed ? ['--expose-gc', '--require', join(scratch.directory, 'bench/peers/memory-probe.js')] : [];
   return [...probe, join(scratch.directory, 'bin/noded'), '-f', '-c', configFile, '-p', '0', ...(tls ? [] : ['--no-ssl'])];
 }

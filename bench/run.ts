@@ -7,10 +7,14 @@ import {parseArgs} from 'node:util';
 import {answerDelay} from './answer-delay';
 import type {Benchmark, Run} from './benchmark';
 import {calls} from './calls';
+import {callsBesideResults, callsOverTls} from './calls-variants';
+import {crowded} from './crowded';
 import {markdownTable} from './figures';
 import type {Figure} from './figures';
 import {install} from './installed-noded';
+import {largeResult} from './large-result';
 import {machineFacts} from './machine';
+import {manyEnds} from './many-ends';
 import {Scratch} from './scratch';
 import {start} from './start';
 import {stop} from './stop';
@@ -19,6 +23,11 @@ import {waiters} from './waiters';
 
 const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   ['calls', calls],
+  ['calls-tls', callsOverTls],
+  ['calls-retained', callsBesideResults],
+  ['crowded', crowded],
+  ['large-result', largeResult],
+  ['many-ends', manyEnds],
   ['waiters', waiters],
   ['answer-delay', answerDelay],
   ['stop', stop],
@@ -48,6 +57,7 @@ function readOptions(): Options | null {
 }
 
 async function measure(options: Options, run: Run): Promise<string> {
+  const facts = machineFacts(run.scratch.runFilesystem); // the load average before any of it is the run's own
   const figures: Figure[] = [];
   const notes: string[] = [];
   for (const name of options.names) {
@@ -60,7 +70,7 @@ async function measure(options: Options, run: Run): Promise<string> {
     notes.push(...measured.notes);
   }
   const heading = options.quick ? 'A quick run: it shows that the benchmarks work, its figures mean nothing.' : `Medians of ${options.rounds} rounds${options.names.includes('start') ? ' (start: 11)' : ''}.`;
-  const lines = [...machineFacts(run.scratch.runFilesystem), ...notes].map((line) => `- ${line}`);
+  const lines = [...facts, ...notes].map((line) => `- ${line}`);
   return [heading, ...(figures.length === 0 ? [] : ['', markdownTable(figures)]), '', ...lines, ''].join('\n');
 }
 

@@ -2,8 +2,9 @@
 import {numbers, untilCounts} from './benchmark';
 import type {Benchmark, Run} from './benchmark';
 import {compare} from './figures';
-import {functionPath, startNoded} from './installed-noded';
+import {startNoded} from './installed-noded';
 import {startPeer} from './peer-process';
+import {functionPath} from './programs';
 import type {BareSpawnHandlers} from './peers/bare-spawn';
 import type {CrowdHandlers} from './peers/crowd';
 import {requestText} from './peers/raw-http';
@@ -12,7 +13,8 @@ import type {ChildProcess} from 'node:child_process';
 
 const patienceMs = 120_000;
 
-async function terminationMs(child: ChildProcess): Promise<number> {
+/** From SIGTERM to the end of a process that must then exit 0. */
+export async function terminationMs(child: ChildProcess): Promise<number> {
   const begin = performance.now();
   child.kill('SIGTERM');
   if (!(await ended(child, patienceMs))) throw new Error(`still there ${patienceMs} ms after SIGTERM`);

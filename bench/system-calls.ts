@@ -1,4 +1,4 @@
-/** System calls of one call: what the daemon does, and what the processes do that it starts. Information, no ratio. */
+/** System calls of one call in the daemon itself. Information, no ratio. */
 import {spawn, spawnSync} from 'node:child_process';
 import {createReadStream, readdirSync} from 'node:fs';
 import {join} from 'node:path';
@@ -11,22 +11,17 @@ import {ended} from './scratch';
 
 const shown = 14;
 
-interface Counts {
-  readonly daemon: Map<string, number>;
-  functionProcesses: number;
-}
-
 const threadsOf = (pid: number): string[] => readdirSync(`/proc/${pid}/task`);
 
-async function countIn(file: string, threads: ReadonlySet<string>): Promise<Counts> {
-  const counts: Counts = {daemon: new Map(), functionProcesses: 0};
+/** The system calls of these threads, by name. */
+async function countIn(file: string, threads: ReadonlySet<string>): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
   for await (const line of createInterface({input: createReadStream(file)})) {
     // 'PID name(…) = …'; a call that another one interrupted is printed in two parts, the second as 'PID <... name resumed>'.
     const match = /^(\d+) +([a-z_0-9]+)\(/.exec(line);
     if (match === null) continue;
     const [, thread = '', name = ''] = match;
-    if (threads.has(thread)) counts.daemon.set(name, (counts.daemon.get(name) ?? 0) + 1);
-    else counts.functionProcesses += 1;
+    if (threads.has(thread)) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   return counts;
 }
@@ -61,12 +56,12 @@ export const systemCalls: Benchmark = async (run) => {
   await traced(run, noded.pid, file, async () => {
     for (const _call of numbers(0, count)) await call();
   });
-  const {daemon, functionProcesses} = await countIn(file, threads);
+  const daemon = await countIn(file, threads);
   await run.scratch.end(noded.child);
   const total = [...daemon.values()].reduce((sum, calls) => sum + calls, 0);
   const top = [...daemon].sort(([, a], [, b]) => b - a).slice(0, shown).map(([name, calls]) => `${name} ${digits(calls / count)}`);
   return {
     figures: [],
-    notes: [`system calls: ${digits(total / count)} in the daemon for a trivial call on a connection of its own (${top.join(', ')}, …), and ${digits(functionProcesses / count)} in the process that it starts`],
+    notes: [`system calls: ${digits(total / count)} in the daemon for a trivial call on a connection of its own (${top.join(', ')}, …)`],
   };
 };

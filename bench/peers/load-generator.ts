@@ -1,6 +1,8 @@
 /** The load: so many keep-alive connections, each with one request under way, for a time. */
+import {readFileSync} from 'node:fs';
 import {connect} from 'node:net';
 import type {Socket} from 'node:net';
+import * as tls from 'node:tls';
 import {readAnswers} from './raw-http';
 import {serve} from './serve';
 
@@ -10,6 +12,8 @@ export interface LoadRequest {
   readonly durationMs: number;
   /** The bytes that are sent, again and again. */
   readonly request: string;
+  /** File names; null for plain TCP. */
+  readonly tls: {readonly ca: string; readonly cert: string; readonly key: string} | null;
   /** Every answer is 200 and has this in its body, or the round has failed. */
   readonly expect: string;
 }
@@ -22,18 +26,20 @@ export interface LoadResult {
   readonly cpuShare: number;
 }
 
-function open(port: number): Promise<Socket> {
+function open({port, tls: files}: Pick<LoadRequest, 'port' | 'tls'>): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({port, host: '127.0.0.1'}, () => {
+    const ready = (): void => {
       socket.off('error', reject);
       resolve(socket);
-    });
+    };
+    const options = {port, host: '127.0.0.1'};
+    const socket = files === null ? connect(options, ready) : tls.connect({...options, ca: readFileSync(files.ca), cert: readFileSync(files.cert), key: readFileSync(files.key)}, ready);
     socket.once('error', reject);
   });
 }
 
-/** Sends on one connection until `until`; resolves with the time that each answer took. */
-function loop(socket: Socket, {request, expect}: LoadRequest, until: number): Promise<number[]> {
+/** Sends on one connection as long as it may; resolves with the time that each answer took. */
+function loop(socket: Socket, {request, expect}: Pick<LoadRequest, 'request' | 'expect'>, {until, mayGoOn}: {readonly until: number; readonly mayGoOn: () => boolean}): Promise<number[]> {
   return new Promise((resolve, reject) => {
     const tookMs: number[] = [];
     let sentAt = 0;
@@ -49,20 +55,37 @@ function loop(socket: Socket, {request, expect}: LoadRequest, until: number): Pr
       else if (now >= until) resolve(tookMs); // an answer after the end does not count
       else {
         tookMs.push(now - sentAt);
-        send();
+        if (mayGoOn()) send();
+        else resolve(tookMs);
       }
     });
     send();
   });
 }
 
+/** So many requests in all, in place of a time. */
+export interface RepeatRequest extends Omit<LoadRequest, 'durationMs'> {
+  readonly count: number;
+}
+
 const handlers = {
+  /** Resolves with the time that the answer in the middle took. */
+  repeat: async ({count, ...request}: RepeatRequest): Promise<number> => {
+    let left = count - request.connections;
+    const sockets = await Promise.all(Array.from({length: request.connections}, () => open(request)));
+    try {
+      const tookMs = (await Promise.all(sockets.map((socket) => loop(socket, request, {until: Infinity, mayGoOn: () => left-- > 0})))).flat().sort((a, b) => a - b);
+      return tookMs[tookMs.length >> 1] ?? Number.NaN;
+    } finally {
+      for (const socket of sockets) socket.destroy();
+    }
+  },
   load: async (request: LoadRequest): Promise<LoadResult> => {
-    const sockets = await Promise.all(Array.from({length: request.connections}, () => open(request.port)));
+    const sockets = await Promise.all(Array.from({length: request.connections}, () => open(request)));
     const cpuBefore = process.cpuUsage();
     const until = performance.now() + request.durationMs;
     try {
-      const tookMs = (await Promise.all(sockets.map((socket) => loop(socket, request, until)))).flat().sort((a, b) => a - b);
+      const tookMs = (await Promise.all(sockets.map((socket) => loop(socket, request, {until, mayGoOn: () => true})))).flat().sort((a, b) => a - b);
       const {user, system} = process.cpuUsage(cpuBefore);
       return {
         callsPerSecond: tookMs.length / (request.durationMs / 1000),
