@@ -85,7 +85,7 @@ describe('noded(8)', () => {
 });
 
 describe('noded.conf(5)', () => {
-  const items = ['Network and TLS', 'Directories', 'Stopping', 'Process and log', 'Limits'].flatMap((title) => nodedConf.items(title));
+  const items = ['Network and TLS', 'Directories', 'Starting and stopping', 'Process and log', 'Limits'].flatMap((title) => nodedConf.items(title));
   const tables = ['limits', 'roles', 'function'];
 
   it('describes every key, and no others', () => {
@@ -171,7 +171,7 @@ describe('noded-functions(7)', () => {
   });
 
   it('names every variable of the environment', () => {
-    const own = [...sourceOf('proc/child-spawner.ts').matchAll(/\b([A-Z][A-Z_]+)(?=: )/g)].map(([, name]) => name!).filter((name) => !name.startsWith('E'));
+    const own = [...sourceOf('proc/environment.ts').matchAll(/\b([A-Z][A-Z_]+)(?=: )/g)].map(([, name]) => name!).filter((name) => !name.startsWith('E'));
     expect(own).to.include.members(['PATH', 'NODED_CALL_KEY', 'NODED_FN_CONFIG', 'TRACEPARENT']);
     expect(functions.items('What a function process gets').map(({head}) => head)).to.include.members(own.map((name) => `Ev ${name}`));
   });

@@ -81,6 +81,8 @@ export const limits = {
   startWaitMs: 5_000,
   /** SIGKILL was sent so long ago and the process is still there (uninterruptible sleep): the log says so, again and again. */
   unkillableMs: 15_000,
+  /** An examined output up to this size is kept for the answer that follows at once. */
+  maxRecentBytes: 16 * KiB,
   /** How often the free room of the spool's filesystem is asked for. */
   freeCheckMs: 250,
   /** How often stderr is looked at for waits with wake_on_stderr. */
@@ -98,6 +100,9 @@ export const limits = {
   /** A fork server that does not listen by then is taken for dead; and the pause before the next try. */
   forkServerStartMs: 5_000,
   forkServerRetryMs: 500,
+  /** A program that is being written (ETXTBSY, a package upgrade) is started again after this, so many times in all. */
+  busyProgramPauseMs: 50,
+  busyProgramTries: 10,
   /** How long a pipe may stay open after the end of an unspooled function: a grandchild may hold it for ever. */
   pipeDrainMs: 100,
   /** Output kept in memory of an urgent function that had no spool. */

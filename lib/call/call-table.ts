@@ -260,7 +260,7 @@ export class CallTable implements CallHost {
     this.index.replace(call, tombstone);
     // The tombstone first: a crash in between must not make the request ID good for a second run.
     this.files.bury(tombstoneLine(tombstone));
-    this.files.remove(key);
+    this.files.remove(key, call.ending?.kind === 'exited' ? call.ending : {stdoutBytes: 0, stderrBytes: 0});
   }
 
   private checkDrained(): void {

@@ -1,7 +1,6 @@
 /**
- * The life of ONE call (DESIGN.md section 3): states, events, the table, the actions. Read top-down it
- * is the specification. Nothing here awaits; a call is touched by its spawner's sink, by its one timer
- * and by what masters ask.
+ * The life of ONE call (DESIGN.md section 3): states, events, the table, the actions. Read top-down it is the
+ * specification. Nothing here awaits; a call is touched by its spawner's sink, its one timer and masters' requests.
  */
 import {monotonicMs, timerDelayMs, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
@@ -126,19 +125,23 @@ function armKill(call: Call, from: number, graceMs: number, host: CallHost): voi
 
 const deadlineGrace = (call: Call, host: CallHost): number => call.spec?.killAfterMs ?? host.killAfterMs;
 
-function stop(call: Call, cause: StopCause, by: string, killAfterMs: number, host: CallHost): State {
+function terminate(call: Call, killAfterMs: number, host: CallHost): void {
+  call.process!.signal('terminate');
   arm(call, null, host);
+  armKill(call, monotonicMs(), killAfterMs, host);
+  // abort_after holds also for a call that was stopped before it, however patiently; if it passed while no noded ran, there is a grace all the same.
+  if (call.abortAt !== null) armKill(call, Math.max(call.abortAt, monotonicMs()), deadlineGrace(call, host), host);
+}
+
+function stop(call: Call, cause: StopCause, by: string, killAfterMs: number, host: CallHost): State {
   call.stopCause = cause;
   host.journalStopping(call, cause, by);
-  call.process!.signal('terminate');
-  armKill(call, monotonicMs(), killAfterMs, host);
-  // abort_after holds also for a call that was stopped before it, however patiently.
-  if (call.abortAt !== null) armKill(call, call.abortAt, deadlineGrace(call, host), host);
+  terminate(call, killAfterMs, host);
   return 'stopping';
 }
 
 const abortGrace = (call: Call, event: Events['abort'], host: CallHost): number => event.killAfterMs ?? deadlineGrace(call, host);
-const shutdownGrace = (call: Call, event: Events['shutdown']): number => call.spec?.killAfterMs ?? event.killAfterMs;
+const shutdownGrace = (call: Call, {killAfterMs}: Events['shutdown']): number => call.spec?.killAfterMs ?? killAfterMs;
 
 const bug =
   <E extends EventName>(name: E): Action<E> =>
@@ -172,14 +175,12 @@ const stopDeadline: Action<'timer'> = (call, _event, host) => stop(call, 'deadli
 const stopAborted: Action<'abort'> = (call, event, host) => stop(call, 'aborted', event.by, abortGrace(call, event, host), host);
 const stopShutdown: Action<'shutdown'> = (call, event, host) => stop(call, 'shutdown', 'noded', shutdownGrace(call, event), host);
 /** A second reason to stop changes nothing but the time of SIGKILL, and that only to sooner. */
-const hastenAbort: Action<'abort'> = (call, event, host) => {
-  armKill(call, monotonicMs(), abortGrace(call, event, host), host);
+function hasten(call: Call, graceMs: number, host: CallHost): State {
+  armKill(call, monotonicMs(), graceMs, host);
   return call.state;
-};
-const hastenShutdown: Action<'shutdown'> = (call, event, host) => {
-  armKill(call, monotonicMs(), shutdownGrace(call, event), host);
-  return call.state;
-};
+}
+const hastenAbort: Action<'abort'> = (call, event, host) => hasten(call, abortGrace(call, event, host), host);
+const hastenShutdown: Action<'shutdown'> = (call, event, host) => hasten(call, shutdownGrace(call, event), host);
 const kill = (call: Call, _event: object, host: CallHost): State => {
   call.killed = true;
   call.process!.signal('kill');
@@ -294,7 +295,6 @@ export function resume(call: Call, facts: Pick<Call, 'pid' | 'startedAtMs' | 'st
   host.changed(call, 'starting');
   armDeadline(call, host);
   if (call.stopCause === null) return;
-  // Whether the signal went out before that noded died, nobody knows; a second one does no harm.
-  call.process!.signal('terminate');
-  armKill(call, monotonicMs(), deadlineGrace(call, host), host);
+  // Whether the signal went out before that noded died, nobody knows; a second one does no harm. stop_kill_after was for that noded's stop.
+  terminate(call, call.stopCause === 'shutdown' ? shutdownGrace(call, {killAfterMs: 0}) : deadlineGrace(call, host), host);
 }

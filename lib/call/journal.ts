@@ -7,6 +7,12 @@ import {outcomes, outputKinds, stopCauses} from '../base/outcome';
 import type {Ending, Outcome, OutputKind, StopCause} from '../base/outcome';
 import type {Acceptance, Call} from './call';
 
+/** Bytes of what a function wrote. */
+export interface OutputSizes {
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+}
+
 /** The files of calls as the table sees them; proc/spool.ts is the one implementation. */
 export interface CallFiles {
   /**
@@ -16,8 +22,8 @@ export interface CallFiles {
   create(key: string, line: string, args: Uint8Array | null, urgent: boolean): void;
   /** Appends a line. A failure is logged and survived: the call goes on. */
   append(key: string, line: string): void;
-  /** Removes all files of a call, a slice at a time. */
-  remove(key: string): void;
+  /** Removes all files of a call that has ended with so much output, a slice at a time. */
+  remove(key: string, sizes: OutputSizes): void;
   /** Keeps a tombstone's line for a day. */
   bury(line: string): void;
 }

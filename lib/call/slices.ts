@@ -16,6 +16,11 @@ export class Slices<T> {
     if (this.items.push(item) === 1) setImmediate(() => this.next());
   }
 
+  /** Does now what is still to be done. */
+  flush(): void {
+    for (const item of this.items.splice(0)) this.work(item);
+  }
+
   private next(): void {
     // They stay in the queue while they are worked on: what their work adds comes in a later slice.
     const slice = this.items.slice(0, limits.sliceSize);

@@ -109,6 +109,35 @@ const limitKeys: {readonly [K in keyof typeof defaults]: readonly [key: string, 
   minFreeBytes: ['min_free', whole],
 };
 
+/** What SIGHUP takes over; the rest is for a start, and stands below with its key. */
+type ReloadedKey = 'tls' | 'tlsMinVersion' | 'roles' | 'functionDirectories' | 'functionConfig';
+const restartKeys: {readonly [K in Exclude<keyof Config, ReloadedKey | 'limits'>]: string} = {
+  port: 'port',
+  address: 'bind',
+  runDir: 'run_dir',
+  spawner: 'spawner',
+  onStop: 'on_stop',
+  stopKillAfterMs: 'stop_kill_after',
+  drainTimeoutMs: 'drain_timeout',
+  daemonize: 'daemonize',
+  pidFile: 'pid_file',
+  logFile: 'log_file',
+  debug: 'debug',
+};
+
+/** Keys of noded.conf that a reload leaves as they were, although they have changed. */
+export function keysForRestart(old: Config, now: Config): readonly string[] {
+  const top = (Object.keys(restartKeys) as (keyof typeof restartKeys)[]).filter((name) => old[name] !== now[name]).map((name) => restartKeys[name]);
+  const changed = (Object.keys(limitKeys) as (keyof typeof limitKeys)[]).filter((name) => name !== 'maxOutputBytes' && old.limits[name] !== now.limits[name]);
+  return [...top, ...changed.map((name) => `limits.${limitKeys[name][0]}`)];
+}
+
+/** The command line with the paths that its words mean here, for reading it again from elsewhere. */
+export function absolutePaths(line: CommandLine): CommandLine {
+  const paths = (['config', 'cert', 'key', 'ca', 'runDir', 'pidFile'] as const).filter((name) => line[name] !== undefined).map((name) => [name, resolve(line[name]!)]);
+  return {...line, ...Object.fromEntries(paths), ...(line.functions === undefined ? {} : {functions: line.functions.map((directory) => resolve(directory))})};
+}
+
 class Section {
   constructor(
     private readonly table: Table,
@@ -194,12 +223,12 @@ function readLimits(file: Section): ConfiguredLimits {
 const detachedLogFile = '/var/log/noded.log';
 
 /** Reads noded.conf and the command line. Throws a ConfigError with one clear line. */
-export function readConfig(line: CommandLine): Config {
+export function readConfig(given: CommandLine): Config {
+  // Paths of the command line are the caller's, relative to where it was typed; those of the file must be absolute.
+  const line = absolutePaths(given);
   const file = readFile(line.config);
   const ssl = line.ssl && file.get('ssl', flag, true);
-  // Paths of the command line are the caller's, relative to where it was typed; those of the file must be absolute.
-  const resolved = (value: string | undefined): string | undefined => (value === undefined ? undefined : resolve(value));
-  const tlsPath = (name: 'cert' | 'key' | 'ca', absent: string): string => resolved(line[name]) ?? file.get(name, path, absent);
+  const tlsPath = (name: 'cert' | 'key' | 'ca', absent: string): string => line[name] ?? file.get(name, path, absent);
   const daemonize = line.foreground === true ? false : (line.daemonize ?? file.get('daemonize', flag, false));
   const linePort = line.port === undefined ? undefined : Number(line.port);
   if (linePort !== undefined && !(/^\d{1,5}$/.test(line.port!) && linePort <= maxPort)) throw new UsageError(`--port must be a port, 0 to ${maxPort}`);
@@ -209,8 +238,8 @@ export function readConfig(line: CommandLine): Config {
     tls: ssl ? {cert: tlsPath('cert', '/etc/noded/node.crt'), key: tlsPath('key', '/etc/noded/node.key'), ca: tlsPath('ca', '/etc/noded/ca.crt')} : null,
     tlsMinVersion: file.get('tls_min_version', oneOf<TlsVersion>('TLSv1.2', 'TLSv1.3'), 'TLSv1.3'),
     roles: readRoles(file),
-    runDir: resolved(line.runDir) ?? file.get('run_dir', path, '/run/noded'),
-    functionDirectories: line.functions?.map((directory) => resolve(directory)) ?? file.get('functions', paths, defaultFunctionDirectories),
+    runDir: line.runDir ?? file.get('run_dir', path, '/run/noded'),
+    functionDirectories: line.functions ?? file.get('functions', paths, defaultFunctionDirectories),
     functionConfig: new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)])),
     limits: readLimits(file),
     spawner: file.get('spawner', oneOf<SpawnerName>('auto', 'child', 'forker'), 'auto'),
@@ -218,7 +247,7 @@ export function readConfig(line: CommandLine): Config {
     stopKillAfterMs: file.get('stop_kill_after', seconds, 0),
     drainTimeoutMs: file.get('drain_timeout', seconds, 300_000),
     daemonize,
-    pidFile: resolved(line.pidFile) ?? file.get('pid_file', path, null),
+    pidFile: line.pidFile ?? file.get('pid_file', path, null),
     logFile: file.get('log_file', path, daemonize ? detachedLogFile : null),
     debug: line.debug ?? file.get('debug', flag, false),
   };

@@ -8,10 +8,11 @@ import type {Log} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError, lockRunDir, makePrivateDirectory} from '../proc/run-dir';
 import {loadTls} from '../rpc/tls';
-import {ConfigError, UsageError, readConfig} from './config';
+import {ConfigError, UsageError, absolutePaths, keysForRestart, readConfig} from './config';
 import type {CommandLine, Config} from './config';
 import {BindError, Daemon} from './daemon';
 import {Notifier} from './notify';
+import {findForker, forkerMissing} from './spawner-choice';
 import {Stop} from './stop';
 import {version} from './version';
 
@@ -84,6 +85,7 @@ function check(config: Config): number {
   } catch (error) {
     complaints.push(messageOf(error));
   }
+  if (config.spawner === 'forker' && findForker() === undefined) complaints.push(forkerMissing);
   const {entries, leftOut} = scanFunctions({directories: config.functionDirectories, functionConfig: config.functionConfig, maxOutputBytes: config.limits.maxOutputBytes});
   for (const {path, reason} of leftOut) complaints.push(`${path}: ${reason}`);
   for (const {spec, args} of entries.values()) {
@@ -146,14 +148,6 @@ function openLog(config: Config): LogSink {
   } catch (error) {
     throw new ConfigError(`log_file: ${messageOf(error)}`);
   }
-}
-
-/** What SIGHUP takes over; the rest of the configuration is for a start. */
-const reloadedKeys: ReadonlySet<string> = new Set(['tls', 'tlsMinVersion', 'roles', 'functionDirectories', 'functionConfig'] satisfies (keyof Config)[]);
-
-function changedKeys(old: Config, now: Config): readonly string[] {
-  const text = (value: unknown): string => JSON.stringify(value instanceof Map ? [...value] : value) ?? '';
-  return (Object.keys(now) as (keyof Config)[]).filter((key) => text(old[key]) !== text(now[key]));
 }
 
 class Program {
@@ -220,7 +214,7 @@ class Program {
       daemon.reload(config);
       daemon.metrics.reloaded('ok');
       this.log.info({}, 'reloaded certificates, roles and functions');
-      const waiting = changedKeys(this.config, config).filter((key) => !reloadedKeys.has(key));
+      const waiting = keysForRestart(this.config, config);
       if (waiting.length > 0) this.log.warn({keys: waiting}, 'these have changed too, and take a restart');
     } catch (error) {
       daemon.metrics.reloaded('failed');
@@ -266,9 +260,10 @@ export async function main(argv: readonly string[]): Promise<number | undefined>
     closeInherited(detached ? readyFd : null);
     // What function processes inherit; noded's own files all have explicit modes.
     process.umask(0o022);
+    const program = new Program(absolutePaths(line), config, detached);
     // A daemon must not keep a filesystem from being unmounted.
     if (detached) process.chdir('/');
-    await new Program(line, config, detached).run();
+    await program.run();
     return undefined;
   } catch (error) {
     complain(messageOf(error));

@@ -13,6 +13,8 @@ import type {Spool} from '../proc/spool';
 import {ConfigError} from './config';
 import type {Config} from './config';
 
+export const forkerMissing = 'spawner = "forker", but noded-forker is not installed';
+
 export interface SpawnerParts {
   readonly spool: Spool;
   readonly trees: ProcessTrees;
@@ -32,7 +34,8 @@ export interface ChosenSpawner {
 /** Where `make` puts it in a checkout, and `make install` on a node. */
 const forkerPaths = [join(__dirname, '../../libexec/noded-forker'), join(__dirname, '../../build/libexec/noded-forker')];
 
-function findForker(): string | undefined {
+/** The fork server's program; undefined if it is not installed. */
+export function findForker(): string | undefined {
   return forkerPaths.find((path) => {
     try {
       accessSync(path, constants.X_OK);
@@ -55,7 +58,7 @@ export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: Sp
   if (wanted === 'child') return useChild(parts);
   const program = findForker();
   if (program === undefined) {
-    if (wanted === 'forker') throw new ConfigError('spawner = "forker", but noded-forker is not installed');
+    if (wanted === 'forker') throw new ConfigError(forkerMissing);
     parts.log.info({}, 'noded-forker is not installed: functions are started by Node, and do not outlive a crash of noded');
     return useChild(parts);
   }

@@ -94,10 +94,20 @@ export class Stop {
     void this.finish();
   }
 
+  /** Waits of the local socket have no connection that `http` would wait for. */
+  private settled(): Promise<void> {
+    const {waiters} = this.options.table;
+    return new Promise((resolve) => {
+      const look = (): void => void (waiters.settlingCount > 0 ? setImmediate(look) : resolve());
+      look();
+    });
+  }
+
   private async finish(): Promise<void> {
     const {http, trees, table, log, endSpawner, exit} = this.options;
     // Answers first: nobody who waits shall be told by a broken connection. Who waits for a call that goes on gets its ID.
     table.waiters.wakeAll();
+    await this.settled();
     await http.close(limits.closeGraceMs);
     await trees.idle();
     await endSpawner(table.activeCalls.length > 0);

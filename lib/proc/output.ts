@@ -25,7 +25,7 @@ function verdict(scanner: OutputScanner): OutputFacts {
 
 /** Where stdout is; proc/spool.ts. */
 export interface StdoutSource {
-  read(key: string, stream: 'stdout', from: number, length: number): Buffer;
+  readStdout(key: string, length: number): Buffer;
   openStdout(key: string): number;
 }
 
@@ -52,7 +52,9 @@ async function examineFile(fd: number, size: number, scanner: OutputScanner): Pr
  */
 export async function examineStdout(source: StdoutSource, key: string, size: number, maxBytes: number, newScanner: () => OutputScanner): Promise<OutputFacts> {
   if (size > maxBytes) return {output: 'too_large'};
-  if (size <= limits.scanSliceBytes) return examineBytes(source.read(key, 'stdout', 0, size), newScanner());
+  // An empty file may be gone by now.
+  if (size === 0) return {output: 'empty'};
+  if (size <= limits.scanSliceBytes) return examineBytes(source.readStdout(key, size), newScanner());
   const fd = source.openStdout(key);
   try {
     return await examineFile(fd, size, newScanner());

@@ -57,6 +57,16 @@ export function readProcess(pid: number): ProcessInfo | null {
   return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[startTimeField])};
 }
 
+/** SIGKILL to one process, if the pid is still its own. */
+export function killProcess({pid, startTime}: {readonly pid: number; readonly startTime: number | null}): void {
+  if (pid === 0 || readProcess(pid)?.startTime !== startTime) return;
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+  }
+}
+
 /** The machine's current boot; a pid of another boot means nothing. */
 export function readBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -3,13 +3,12 @@
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
 import {wallMs} from '../base/duration';
-import {errnoOf} from '../base/errors';
 import type {Ending} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
 import {endingOfProcess} from './ending';
 import type {OutputScanner} from './output';
-import {readBootId, readProcess} from './process-tree';
+import {killProcess, readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
@@ -66,14 +65,6 @@ function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId:
   const pid = started !== null && started.bootId === bootId ? started.pid : 0;
   const startTime = started?.startTime ?? null;
   if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime});
-  else if (pid !== 0 && readProcess(pid)?.startTime === startTime) killOne(pid);
-}
-
-/** What a `leave_running` function started may go on; the function process itself has nobody to report to. */
-function killOne(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error;
-  }
+  // What a `leave_running` function started may go on; the function process itself has nobody to report to.
+  else killProcess({pid, startTime});
 }

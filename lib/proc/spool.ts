@@ -3,15 +3,17 @@
  * synchronous on purpose: on the run directory's filesystem they take some microseconds, less than the way
  * to a thread and back, and nothing can come between them. What may be large is read in slices.
  */
-import {closeSync, constants, createReadStream, fstatSync, openSync, readFileSync, readSync, readdirSync, renameSync, statSync, statfsSync, unlinkSync, writeSync} from 'node:fs';
+import {closeSync, constants, createReadStream, fstatSync, openSync, readSync, readdirSync, statSync, statfsSync, unlinkSync, writeSync} from 'node:fs';
 import type {ReadStream} from 'node:fs';
 import {join} from 'node:path';
 import {monotonicMs} from '../base/duration';
 import {NodedError, errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {isKey} from '../call/call-id';
-import type {CallFiles} from '../call/journal';
+import type {CallFiles, OutputSizes} from '../call/journal';
+import {Slices} from '../call/slices';
 import {makePrivateDirectory} from './run-dir';
+import {TombstoneFile} from './tombstone-file';
 
 const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
 const ownerOnly = 0o600;
@@ -38,20 +40,27 @@ function writeAll(fd: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at);
 }
 
+interface Removal {
+  readonly key: string;
+  readonly left: readonly Kind[];
+}
+
 export class Spool implements CallFiles {
   private readonly directory: string;
   /** Output of urgent calls that had no files. */
   private readonly unspooled = new Map<string, {readonly stdout: Buffer; readonly stderr: Buffer}>();
   /** Journals whose last append was cut short: the next one begins a new line. */
   private readonly torn = new Set<string>();
-  /** Whether the last tombstone may be cut short: an earlier noded may have died over it. */
-  private tombstonesTorn = true;
-  private readonly removing: string[] = [];
+  private readonly tombstoneFile: TombstoneFile;
+  private readonly removing = new Slices<Removal>(({key, left}) => this.unlink(key, left));
+  /** Small outputs that were examined just now: most are answered with in the same turn, and need not be read twice. */
+  private readonly recent = new Map<string, Buffer>();
   private freeBytes = Infinity;
   private freeCheckedAt = -Infinity;
 
   constructor(private readonly options: SpoolOptions) {
     this.directory = join(options.runDir, 'calls');
+    this.tombstoneFile = new TombstoneFile(options);
     makePrivateDirectory(this.directory);
   }
 
@@ -105,7 +114,7 @@ export class Spool implements CallFiles {
   }
 
   /** Sizes at this moment; 0 for a file that is not there. */
-  sizes(key: string): {readonly stdoutBytes: number; readonly stderrBytes: number} {
+  sizes(key: string): OutputSizes {
     const kept = this.unspooled.get(key);
     if (kept !== undefined) return {stdoutBytes: kept.stdout.length, stderrBytes: kept.stderr.length};
     const size = (kind: Kind): number => statSync(this.path(key, kind), {throwIfNoEntry: false})?.size ?? 0;
@@ -118,7 +127,7 @@ export class Spool implements CallFiles {
   }
 
   /** After the end: the arguments have been read, and an empty file says no more than none. */
-  trim(key: string, {stdoutBytes, stderrBytes}: {readonly stdoutBytes: number; readonly stderrBytes: number}): void {
+  trim(key: string, {stdoutBytes, stderrBytes}: OutputSizes): void {
     this.unlinkOne(key, 'args');
     if (stdoutBytes === 0) this.unlinkOne(key, 'out');
     if (stderrBytes === 0) this.unlinkOne(key, 'err');
@@ -126,6 +135,17 @@ export class Spool implements CallFiles {
 
   keepUnspooled(key: string, stdout: Buffer, stderr: Buffer): void {
     this.unspooled.set(key, {stdout, stderr});
+  }
+
+  /** The whole stdout of a call that has ended, of `length` bytes. */
+  readStdout(key: string, length: number): Buffer {
+    const recent = this.recent.get(key);
+    if (recent !== undefined) return recent;
+    const bytes = this.read(key, 'stdout', 0, length);
+    if (length > limits.maxRecentBytes || bytes.length < length) return bytes;
+    if (this.recent.size === 0) setImmediate(() => setImmediate(() => this.recent.clear()));
+    this.recent.set(key, bytes);
+    return bytes;
   }
 
   /** Up to `length` bytes of stdout or stderr from `from` on. */
@@ -152,44 +172,26 @@ export class Spool implements CallFiles {
     return createReadStream('', {fd: this.openStdout(key), start: 0, end: length - 1, highWaterMark: limits.scanSliceBytes});
   }
 
-  remove(key: string): void {
+  remove(key: string, sizes?: OutputSizes): void {
     this.unspooled.delete(key);
+    this.recent.delete(key);
     this.torn.delete(key);
-    if (this.removing.push(key) === 1) setImmediate(() => this.removeSlice());
+    // After `trim` a call has no other files; to unlink what is not there costs more than what is.
+    const isLeft = (kind: Kind): boolean => sizes === undefined || kind === 'call' || (kind === 'out' && sizes.stdoutBytes > 0) || (kind === 'err' && sizes.stderrBytes > 0);
+    this.removing.add({key, left: kinds.filter(isLeft)});
   }
 
   /** Removes now what is still to be removed: the daemon ends. */
   flush(): void {
-    for (const key of this.removing.splice(0)) this.unlink(key);
+    this.removing.flush();
   }
 
   bury(line: string): void {
-    const path = join(this.options.runDir, 'tombstones');
-    try {
-      // Two files, each of more lines than are kept in memory: together they hold all that count.
-      if ((statSync(path, {throwIfNoEntry: false})?.size ?? 0) > limits.maxTombstoneFileBytes) renameSync(path, `${path}.old`);
-      const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, ownerOnly);
-      try {
-        writeAll(fd, Buffer.from(this.tombstonesTorn ? `\n${line}` : line));
-        this.tombstonesTorn = false;
-      } finally {
-        closeSync(fd);
-      }
-    } catch (error) {
-      this.tombstonesTorn = true;
-      this.options.log.warn({errno: errnoOf(error)}, `cannot keep a tombstone: ${messageOf(error)}`);
-    }
+    this.tombstoneFile.append(line);
   }
 
-  /** The lines of both tombstone files, older first. */
-  *tombstones(): Generator<string> {
-    for (const name of ['tombstones.old', 'tombstones']) {
-      try {
-        yield* readFileSync(join(this.options.runDir, name), 'utf8').split('\n').filter((line) => line !== '');
-      } catch (error) {
-        if (errnoOf(error) !== 'ENOENT') throw error;
-      }
-    }
+  tombstones(): Generator<string> {
+    return this.tombstoneFile.lines();
   }
 
   /** Every journal on file; and removes what has none, which no call needs. */
@@ -226,8 +228,9 @@ export class Spool implements CallFiles {
   private restoreDirectory(errno: string): void {
     if (errno !== 'ENOENT') return;
     this.freeCheckedAt = -Infinity;
+    this.tombstoneFile.close();
     try {
-      makePrivateDirectory(this.directory);
+      for (const path of [this.options.runDir, this.directory]) makePrivateDirectory(path);
     } catch (error) {
       this.options.log.warn({}, messageOf(error));
     }
@@ -262,14 +265,9 @@ export class Spool implements CallFiles {
     }
   }
 
-  private removeSlice(): void {
-    for (const key of this.removing.splice(0, limits.sliceSize)) this.unlink(key);
-    if (this.removing.length > 0) setImmediate(() => this.removeSlice());
-  }
-
   /** The journal last: what is left of a call without one is swept at the next start. */
-  private unlink(key: string): void {
-    for (const kind of kinds) this.unlinkOne(key, kind);
+  private unlink(key: string, left: readonly Kind[] = kinds): void {
+    for (const kind of left) this.unlinkOne(key, kind);
   }
 
   private unlinkOne(key: string, kind: Kind): void {

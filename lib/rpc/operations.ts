@@ -2,7 +2,7 @@
  * StartFunction, WaitForFunction and the others: what masters ask, whatever the protocol (DESIGN.md
  * section 8). A refusal is a thrown NodedError. No operation waits longer than it was told.
  */
-import {createHash} from 'node:crypto';
+import {hash} from 'node:crypto';
 import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
@@ -13,7 +13,7 @@ import type {FunctionSpec} from '../call/spawner';
 import type {Waiter} from '../call/waiters';
 import {readAbortFunction, readForgetFunction, readStartFunction, readWaitForFunction, readWaitForFunctions} from './protocol';
 import type {CallReference, Members, StartFunctionRequest} from './protocol';
-import {answerPieces, jsonReply, resultGone, stderrBytesOf} from './reply';
+import {answerPieces, hasStderrBeyond, jsonReply, resultGone, stderrBytesOf} from './reply';
 import type {AnswerView, Piece, Reply, ResultFiles} from './reply';
 import {mayCall} from './tls';
 import type {Role} from './tls';
@@ -73,7 +73,7 @@ function findCall(context: OperationContext, {role}: Caller, reference: CallRefe
 /** An error of the disk is news too: the answer then says what it is. */
 function hasNews(call: Call, files: ResultFiles, stderrBeyond: number): boolean {
   try {
-    return stderrBytesOf(call, files) > stderrBeyond;
+    return hasStderrBeyond(call, files, stderrBeyond);
   } catch {
     return true;
   }
@@ -83,7 +83,7 @@ interface WaitOptions {
   readonly calls: readonly Call[];
   readonly until: Waiter['until'];
   readonly timeoutMs: number;
-  /** Wakes the wait once the one call's stderr is longer than this. */
+  /** Wakes the wait once the one call's stderr has a whole character beyond this. */
   readonly stderrBeyond?: number;
 }
 
@@ -122,7 +122,7 @@ function start(context: OperationContext, {role, traceparent}: Caller, request: 
   const {table, functions} = context;
   const {fnName, fnArgs, requestId} = request;
   checkMayUse(context, role, fnName);
-  const fingerprint = createHash('sha256').update(fnArgs).digest('hex');
+  const fingerprint = hash('sha256', fnArgs, 'hex');
   const earlier = requestId === null ? null : table.duplicateOf(role.name, requestId, fnName, fingerprint);
   if (earlier !== null) return {call: earlier, duplicate: true};
   const entry = functions.get(fnName);
@@ -154,7 +154,7 @@ const waitForFunction: Operation = async (context, caller, members) => {
   const begin = monotonicMs();
   const call = findCall(context, caller, request.call);
   const stderrBeyond = request.wakeOnStderr ? (request.stderrFrom ?? stderrBytesOf(call, context.files)) : undefined;
-  const news = stderrBeyond !== undefined && stderrBytesOf(call, context.files) > stderrBeyond;
+  const news = stderrBeyond !== undefined && hasNews(call, context.files, stderrBeyond);
   if (call.state !== 'ended' && request.timeoutMs > 0 && !news) {
     await wait(context, caller, {calls: [call], until: 'ended', timeoutMs: request.timeoutMs, ...(stderrBeyond === undefined ? {} : {stderrBeyond})});
   }

@@ -24,6 +24,8 @@ export interface Reply {
 export interface ResultFiles {
   sizes(key: string): {readonly stdoutBytes: number; readonly stderrBytes: number};
   read(key: string, stream: 'stdout' | 'stderr', from: number, length: number): Buffer;
+  /** All of it; fewer bytes if somebody shortened its file. */
+  readStdout(key: string, length: number): Buffer;
   stream(key: string, length: number): Readable;
 }
 
@@ -35,6 +37,15 @@ export function jsonReply(value: unknown): Reply {
 export function stderrBytesOf(call: Call, files: ResultFiles): number {
   if (call.ending !== null) return call.ending.kind === 'exited' ? call.ending.stderrBytes : 0;
   return files.sizes(call.accepted.key).stderrBytes;
+}
+
+/** Whether an answer from `from` on would have something to show: a character that is still being written is nothing yet. */
+export function hasStderrBeyond(call: Call, files: ResultFiles, from: number): boolean {
+  const size = stderrBytesOf(call, files);
+  if (size <= from) return false;
+  if (call.ending !== null || size - from >= maxCharacterBytes) return true;
+  const bytes = files.read(call.accepted.key, 'stderr', from, size - from);
+  return cutTail(bytes) < bytes.length;
 }
 
 /** The tail of stderr: from `from` on, or its end; never more than limits.maxStderrTailBytes. */
@@ -49,19 +60,20 @@ function stderrTail(call: Call, files: ResultFiles, from: number | null): Stderr
   return {from: begin + head, next: begin + bytes.length - tail, dropped: begin + head - wanted, text: bytes.toString('utf8', head, bytes.length - tail)};
 }
 
+const maxCharacterBytes = 4;
 const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80;
 
 /** Bytes at the begin that belong to a character which began before it: at most 3. */
 function cutHead(bytes: Buffer): number {
   let count = 0;
-  while (count < 3 && isContinuation(bytes[count])) count += 1;
+  while (count < maxCharacterBytes - 1 && isContinuation(bytes[count])) count += 1;
   return count;
 }
 
 /** Bytes at the end of a character that is not whole yet: at most 3. */
 function cutTail(bytes: Buffer): number {
   let count = 0;
-  while (count < 3 && isContinuation(bytes.at(-1 - count))) count += 1;
+  while (count < maxCharacterBytes - 1 && isContinuation(bytes.at(-1 - count))) count += 1;
   const lead = bytes.at(-1 - count) ?? 0;
   const length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
   return length > count + 1 ? count + 1 : 0;
@@ -131,8 +143,9 @@ function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Pi
   if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
   const {key} = call.accepted;
   const byteLength = ending.stdoutBytes;
-  if (files.sizes(key).stdoutBytes < byteLength) throw resultGone(call);
-  return byteLength <= maxInlineBytes ? files.read(key, 'stdout', 0, byteLength) : {byteLength, open: () => files.stream(key, byteLength)};
+  const bytes = byteLength <= maxInlineBytes ? files.readStdout(key, byteLength) : null;
+  if ((bytes ?? {byteLength: files.sizes(key).stdoutBytes}).byteLength < byteLength) throw resultGone(call);
+  return bytes ?? {byteLength, open: () => files.stream(key, byteLength)};
 }
 
 /** The bytes of a piece. Throws if its file has fewer than were promised: what follows would be taken for the rest. */

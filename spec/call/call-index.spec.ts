@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {NodedError} from '../../lib/base/errors';
 import {callIdOf} from '../../lib/call/call';
 import type {Call} from '../../lib/call/call';
 import type {CallFilter} from '../../lib/call/call-index';
@@ -46,6 +47,20 @@ describe('the index of calls', () => {
       expect(codeOf(() => fake.table.index.find(early))).to.equal('call_expired');
       expect(codeOf(() => fake.table.index.find(`${ppid}:4188:${time}:${key}`))).to.equal('call_expired');
       expect(codeOf(() => fake.table.index.find(`${ppid}:4189:${time}:${key}`))).to.equal('unknown_call');
+    });
+
+    it('asks whether the caller may hear of the function before it says anything of a call, or of one that is gone', () => {
+      const call = fake.ended({spec: {name: 'secret'}});
+      const asked: string[] = [];
+      const refuse = (fnName: string): never => {
+        asked.push(fnName);
+        throw new NodedError('forbidden');
+      };
+      expect(codeOf(() => fake.table.index.find(callIdOf(call), refuse))).to.equal('forbidden');
+      fake.table.forget(call);
+      expect(codeOf(() => fake.table.index.find(callIdOf(call), refuse))).to.equal('forbidden');
+      expect(codeOf(() => fake.table.index.find('1:2:3.000:0123456789abcdef', refuse))).to.equal('unknown_call');
+      expect(asked).to.deep.equal(['secret', 'secret']);
     });
   });
 

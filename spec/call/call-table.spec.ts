@@ -34,6 +34,28 @@ describe('the table of calls', () => {
       expect(spec).to.equal(call.spec);
     });
 
+    it('gives the spawner arguments that fit into its request, and makes no file for them', () => {
+      const fake = new FakeTable();
+      fake.spawner.inlineArgsBytes = 5;
+      for (const [text, isInline] of [['[1,2]', true], ['[1,23]', false]] as const) {
+        const call = fake.start({args: Buffer.from(text)});
+        const {args, spooled} = fake.spawner.processOf(call).request;
+        const onFile = fake.files.args.get(call.accepted.key);
+        expect([args, onFile].map((bytes) => bytes && Buffer.from(bytes).toString())).to.deep.equal(isInline ? [text, null] : [null, text]);
+        expect(spooled).to.equal(true);
+      }
+    });
+
+    it('gives the spawner the arguments of an urgent call that has no files, however long they are', () => {
+      const fake = new FakeTable();
+      fake.spawner.inlineArgsBytes = 5;
+      fake.files.failure = new NodedError('spool_full');
+      for (const text of ['[1,2]', '[1,23]']) {
+        const {args, spooled} = fake.spawner.processOf(fake.start({args: Buffer.from(text), spec: {urgent: true}})).request;
+        expect([Buffer.from(args ?? []).toString(), spooled]).to.deep.equal([text, false]);
+      }
+    });
+
     it('keeps what it was accepted with', () => {
       const {accepted} = new FakeTable().start({requestId: 'request-1', abortAfterMs: 5_000, reason: 'a test', args: Buffer.from('[1,2]')});
       expect(accepted).to.deep.include({ppid: process.pid, acceptedAtMs: wallStartMs, fnName: 'echo', role: 'master', argsBytes: 5, abortAfterMs: 5_000, reason: 'a test', spooled: true});

@@ -85,8 +85,8 @@ describe('the journal of a call', () => {
 
     for (const outcome of outcomes) {
       it(`tell of the outcome ${outcome}`, () => {
-        const line = outcomeLineOf(exited({output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6}), outcome);
-        expect(read(accepted, line).outcome).to.deep.equal({outcome, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6, atMs: atMs + 1000});
+        const line = outcomeLineOf(exited({exitCode: 3, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6}), outcome);
+        expect(read(accepted, line).outcome).to.deep.equal({outcome, exitCode: 3, signal: null, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6, atMs: atMs + 1000});
       });
     }
   });
@@ -126,7 +126,7 @@ describe('the journal of a call', () => {
         event({event: 'started', pid: null, boot_id: 7}),
         event({event: 'stopping', cause: 'boredom'}),
         event({event: 'ended', exit_code: '0', signal: 9}),
-        event({event: 'outcome', outcome: 'ok', output: 'pretty', stdout_bytes: 'many'}),
+        event({event: 'outcome', outcome: 'ok', exit_code: '0', signal: 9, output: 'pretty', stdout_bytes: 'many'}),
         event({event: 'hibernating'}),
       );
       expect(record).to.deep.equal({
@@ -135,7 +135,7 @@ describe('the journal of a call', () => {
         started: {pid: 0, startTime: 0, bootId: '', atMs: 0},
         stopCause: null,
         ended: {exitCode: null, signal: null, atMs: 0},
-        outcome: {outcome: 'ok', output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0},
+        outcome: {outcome: 'ok', exitCode: null, signal: null, output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0},
         torn: false,
       });
       expect(read(accepted, event({event: 'ended', errno: 'EIO'})).ended).to.deep.equal({errno: 'EIO', stage: '', atMs: 0});
@@ -162,6 +162,16 @@ describe('the journal of a call', () => {
     it('of a start that failed', () => {
       const ending = {...notStarted, endedAtMs: atMs};
       expect(endingOf(read(accepted, endedLine({errno: 'ENOMEM', stage: 'spawn', atMs}), outcomeLineOf(ending, 'start_failed')))).to.deep.equal(ending);
+    });
+
+    it('of an exit or a signal whose own line is missing, because the disk was full', () => {
+      for (const ending of [exited({exitCode: 3, endedAtMs: atMs}), exited({exitCode: null, signal: 'SIGSEGV', output: 'empty', endedAtMs: atMs})]) {
+        expect(endingOf(read(accepted, outcomeLineOf(ending, 'failed')))).to.deep.equal(ending);
+      }
+    });
+
+    it('of a start that failed whose own line is missing: why, nobody knows any more', () => {
+      expect(endingOf(read(accepted, outcomeLineOf(notStarted, 'start_failed')))).to.deep.include({kind: 'lost'});
     });
 
     it('of a call that nobody saw the end of', () => {

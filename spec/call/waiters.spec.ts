@@ -77,6 +77,20 @@ describe('waiters', () => {
     expect(clock.countTimers()).to.equal(0);
   });
 
+  it('all end early when noded leaves, each once, never from inside, and calls go on', async () => {
+    const calls = [fake.start(), fake.start(), fake.start()];
+    open(calls.slice(0, 2));
+    open(calls.slice(1), 'started');
+    for (const call of calls) open([call]);
+    fake.table.waiters.wakeAll();
+    expect(ends).to.deep.equal([]);
+    await turn();
+    expect(ends).to.deep.equal(Array(5).fill('woken'));
+    expect(fake.table.waiters.size).to.equal(0);
+    expect(calls.map(({state}) => state)).to.deep.equal(['starting', 'starting', 'starting']);
+    expect(clock.countTimers()).to.equal(0);
+  });
+
   it('that are dropped are never settled, and the call is untouched', async () => {
     const call = fake.start();
     const waiter = open([call], 'ended', 1_000);

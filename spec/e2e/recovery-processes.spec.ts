@@ -29,7 +29,7 @@ function plant(daemon: NodedDaemon, lines: {leaveRunning?: boolean; started?: {p
   return {key, id: makeCallId({ppid: 1, cpid: lines.started?.pid ?? 0, acceptedAtMs, key})};
 }
 
-describe('the processes of a noded that was killed', () => {
+describe('the processes of a noded without a fork server that was killed', () => {
   let daemon: NodedDaemon;
   const answers = new Map<string, Answer>();
   const pidsIn = (name: string): number[] => {
@@ -38,7 +38,7 @@ describe('the processes of a noded that was killed', () => {
   };
 
   before(async () => {
-    daemon = new NodedDaemon();
+    daemon = new NodedDaemon({config: 'spawner = "child"\n'});
     const write = (name: string, body: string, manifest?: string): void => {
       fs.writeFileSync(join(daemon.functionsDir, name), body, {mode: 0o755});
       if (manifest !== undefined) fs.writeFileSync(join(daemon.functionsDir, `${name}.toml`), manifest);

@@ -3,7 +3,8 @@ import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {NodedDaemon} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
-import {isAlive} from '../support/processes';
+import {LocalConnection} from '../support/local-socket';
+import {forkServersIn, isAlive} from '../support/processes';
 import {until} from '../support/until';
 
 const cpid = (callId: string): number => Number(callId.split(':')[1]);
@@ -78,7 +79,7 @@ describe('how noded drains', () => {
     });
 
     it('waits no longer than drain_timeout, and leaves the function running', async () => {
-      daemon.writeConfig('on_stop = "drain"\ndrain_timeout = 0.2\n');
+      daemon.writeConfig('spawner = "child"\non_stop = "drain"\ndrain_timeout = 0.2\n');
       await daemon.start();
       const {id} = await startPatient();
       daemon.signal('SIGTERM');
@@ -106,12 +107,39 @@ describe('how noded drains', () => {
 
   describe('on SIGTERM with on_stop = "leave"', () => {
     it('goes and leaves the functions as they are', async () => {
-      daemon.writeConfig('on_stop = "leave"\n');
+      daemon.writeConfig('spawner = "child"\non_stop = "leave"\n');
       await daemon.start();
       const id = await daemon.startReady('sleeper');
       daemon.signal('SIGTERM');
       expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
       expect(isAlive(cpid(id))).to.equal(true);
+      expect(forkServersIn(daemon.runDir)).to.deep.equal([]);
+    });
+
+    it('answers everybody who waits, over both doors, with the call ID; the next noded carries on', async () => {
+      daemon.writeConfig('spawner = "forker"\non_stop = "leave"\n');
+      await daemon.start();
+      expect((await daemon.get('/status')).json).to.include({spawner: 'forker'});
+      const {id, finish} = await startPatient();
+      const wait = daemon.waitForFunction(id, 250);
+      const local = await LocalConnection.open(join(daemon.runDir, 'noded.sock'));
+      const localWait = local.ask('WaitForFunction', {fnc_id: id, timeout: 250});
+      await until('both wait', async () => (await daemon.get('/status')).json.counts.waiters === 2);
+      daemon.signal('SIGTERM');
+      expect((await wait).json).to.include({finished: false, fnc_id: id}).and.to.have.property('waited').that.is.below(200);
+      expect((await localWait).result).to.include({finished: false, fnc_id: id});
+      local.destroy();
+      expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
+      const servers = forkServersIn(daemon.runDir);
+      expect(servers).to.have.length(1);
+      await daemon.start();
+      expect(daemon.logLines().find(({msg}) => msg === 'took over the calls of an earlier noded')).to.include({running: 1});
+      expect(forkServersIn(daemon.runDir)).to.deep.equal(servers);
+      finish();
+      expect((await daemon.waitForFunction(id, 60)).json).to.include({finished: true, result: true}).and.to.have.nested.property('call.id', id);
+      daemon.signal('SIGTERM');
+      expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
+      expect(forkServersIn(daemon.runDir), 'nothing is left for it to do').to.deep.equal([]);
     });
   });
 });

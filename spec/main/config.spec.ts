@@ -3,8 +3,9 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join, resolve} from 'node:path';
 import {defaults} from '../../lib/base/limits';
-import {ConfigError, defaultConfigPath, defaultFunctionDirectories, readConfig} from '../../lib/main/config';
+import {ConfigError, UsageError, absolutePaths, defaultConfigPath, defaultFunctionDirectories, keysForRestart, readConfig} from '../../lib/main/config';
 import type {CommandLine, Config} from '../../lib/main/config';
+import {describeAsRoot} from '../support/as-root';
 
 describe('noded.conf', () => {
   let directory: string;
@@ -36,7 +37,7 @@ describe('noded.conf', () => {
     expect(read('')).to.deep.equal({
       port: 1811, address: '0.0.0.0', tls: {cert: '/etc/noded/node.crt', key: '/etc/noded/node.key', ca: '/etc/noded/ca.crt'}, tlsMinVersion: 'TLSv1.3',
       roles: [], runDir: '/run/noded', functionDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
-      onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300_000, daemonize: false, pidFile: null, logFile: null, debug: false,
+      spawner: 'auto', onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300_000, daemonize: false, pidFile: null, logFile: null, debug: false,
     });
   });
 
@@ -55,6 +56,7 @@ describe('noded.conf', () => {
       tls_min_version = "TLSv1.2"
       run_dir = "/r"
       functions = ["/f", "/g"]
+      spawner = "child"
       on_stop = "drain"
       stop_kill_after = 1.5
       drain_timeout = 25
@@ -85,7 +87,7 @@ describe('noded.conf', () => {
     `);
     expect(config).to.deep.equal({
       port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', functionDirectories: ['/f', '/g'],
-      onStop: 'drain', stopKillAfterMs: 1500, drainTimeoutMs: 25_000, daemonize: true, pidFile: '/p', logFile: '/l', debug: true,
+      spawner: 'child', onStop: 'drain', stopKillAfterMs: 1500, drainTimeoutMs: 25_000, daemonize: true, pidFile: '/p', logFile: '/l', debug: true,
       limits: {
         maxCalls: 1, maxUrgentCalls: 2, maxWaiters: 3, maxConnections: 4, maxRequestBytes: 5, maxOutputBytes: 6, maxWaitMs: 500,
         killAfterMs: 7000, keepResultMs: 8000, maxResults: 9, maxSpoolBytes: 10, minFreeBytes: 11,
@@ -148,6 +150,7 @@ describe('noded.conf', () => {
     ['functions = "/f"', 'functions must be an array of strings'],
     ['functions = ["/f", 1]', 'functions must be an array of strings'],
     ['functions = ["f"]', 'functions must be an absolute path'],
+    ['spawner = "fork"', 'spawner must be one of auto, child, forker'],
     ['on_stop = "kill"', 'on_stop must be one of terminate, drain, leave'],
     ['tls_min_version = "TLSv1.1"', 'tls_min_version must be one of TLSv1.2, TLSv1.3'],
     ['stop_kill_after = "1"', 'stop_kill_after must be a number of seconds, 0 or more'],
@@ -181,9 +184,54 @@ describe('noded.conf', () => {
     expect(complaint('', {bind: '::1', interface: 'lo'})).to.equal('give an address or an interface to listen on, not both');
   });
 
+  it('tells a wrong command line from a wrong file', () => {
+    expect(() => read('', {port: 'x'})).to.throw(UsageError);
+    expect(() => read('', {bind: '::1', interface: 'lo'})).to.throw(UsageError);
+    expect(() => read('port = "x"\n')).to.throw(ConfigError).and.not.to.be.instanceOf(UsageError);
+  });
+
+  it('knows what a reload does not take over, by the names of its keys', () => {
+    const old = read('');
+    const changed = 'port = 1\nbind = "127.0.0.2"\nrun_dir = "/r"\nspawner = "child"\non_stop = "leave"\nstop_kill_after = 1\ndrain_timeout = 1\ndaemonize = true\npid_file = "/p"\nlog_file = "/l"\ndebug = true\n[limits]\nmax_calls = 1\nmax_wait = 2\n';
+    expect(keysForRestart(old, read(changed))).to.deep.equal([
+      'port', 'bind', 'run_dir', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits.max_calls', 'limits.max_wait',
+    ]);
+    const taken = 'cert = "/c"\nkey = "/k"\nca = "/ca"\ntls_min_version = "TLSv1.2"\nfunctions = ["/f"]\n[limits]\nmax_output = 1\n[roles.master]\n[function.f]\nx = 1\n';
+    expect(keysForRestart(old, read(taken))).to.deep.equal([]);
+  });
+
+  it('can be read again from another directory with the same command line', () => {
+    const line = {ssl: true, config: 'noded.conf', runDir: 'r', functions: ['f'], port: '1'};
+    expect(absolutePaths(line)).to.deep.equal({ssl: true, config: resolve('noded.conf'), runDir: resolve('r'), functions: [resolve('f')], port: '1'});
+  });
+
   it('complains of a file that cannot be a configuration', () => {
     fs.writeFileSync(file, Buffer.alloc((1 << 20) + 1, '#'));
     expect(() => readConfig({ssl: true, config: file})).to.throw(ConfigError, 'is too large');
     expect(() => readConfig({ssl: true, config: directory})).to.throw(ConfigError, 'EISDIR');
   });
+});
+
+describeAsRoot('noded.conf of a noded that is root', () => {
+  let directory: string;
+  let file: string;
+  beforeEach(() => {
+    directory = fs.mkdtempSync(join(os.tmpdir(), 'noded-config-'));
+    file = join(directory, 'noded.conf');
+    fs.writeFileSync(file, 'port = 1\n');
+  });
+  afterEach(() => fs.rmSync(directory, {recursive: true}));
+
+  const spoilers: readonly (readonly [title: string, spoil: () => void, complaint: RegExp])[] = [
+    ['may be written by everyone', () => fs.chmodSync(file, 0o666), /noded\.conf may be written by everyone$/],
+    ['belongs to somebody else', () => fs.chownSync(file, 1, 1), /belongs to uid 1, not to root/],
+    ['lies where everyone may write', () => fs.chmodSync(directory, 0o777), /may be written by everyone$/],
+  ];
+  for (const [title, spoil, complaint] of spoilers) {
+    it(`is refused if it ${title}: it names programs that run as root`, () => {
+      expect(readConfig({ssl: true, config: file}).port).to.equal(1);
+      spoil();
+      expect(() => readConfig({ssl: true, config: file})).to.throw(ConfigError, complaint);
+    });
+  }
 });

@@ -89,6 +89,19 @@ describe('noded --daemonize', function () {
     expect(await daemonize()).to.deep.include({code: 78, stderr: `noded: ${place.configFile}: prot is not a key of noded.conf\n`});
   });
 
+  it('keeps no directory busy, and still knows what relative paths meant', async () => {
+    const line = place.commandLine().slice(1);
+    line[line.indexOf('-c') + 1] = 'noded.conf';
+    line[line.indexOf('--functions') + 1] = 'functions';
+    expect((await runNoded([...line, '-p', String(port), '--daemonize'], {cwd: place.root, env: {HOME: place.root}})).code).to.equal(0);
+    const pid = pidOnFile();
+    expect(fs.readlinkSync(`/proc/${pid}/cwd`)).to.equal('/');
+    writeFunction(place.functionsDir, 'later', {body: '#!/bin/sh\necho 2\n'});
+    process.kill(pid, 'SIGHUP');
+    await until('it has reloaded', () => /"(reloaded certificates|reload: )/.test(fs.readFileSync(logFile, 'utf8')));
+    expect((await place.startFunction('later', null, 20)).json.result).to.equal(2);
+  });
+
   it('is overruled by -f', async () => {
     place.writeConfig(`daemonize = true\n`);
     await place.start();

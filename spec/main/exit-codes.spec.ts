@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import {once} from 'node:events';
 import {join} from 'node:path';
+import {BuiltNoded} from '../support/built';
 import {NodedDaemon} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
 import {runNoded} from '../support/noded-command';
@@ -13,12 +14,20 @@ const complaints = ({stderr}: Said): string[] => stderr.split('\n').filter((line
 
 describe('the exit codes of noded, each with its one clear line', function () {
   this.timeout(60_000);
+  // Compiled, for it is started dozens of times.
+  let built: BuiltNoded;
   let daemon: NodedDaemon;
-  before(() => (daemon = new NodedDaemon({functions: fixtures})));
-  after(() => daemon.dispose());
+  before(() => {
+    built = new BuiltNoded();
+    daemon = new NodedDaemon({program: built.program, functions: fixtures});
+  });
+  after(async () => {
+    await daemon.dispose();
+    built.dispose();
+  });
 
   const expectOne = async (args: readonly string[], code: number, line: RegExp): Promise<void> => {
-    const said = await runNoded(args);
+    const said = await runNoded(args, {program: built.program});
     expect(said.code, said.stderr).to.equal(code);
     expect(complaints(said)).to.have.length(1);
     expect(complaints(said)[0]).to.match(line);
@@ -28,22 +37,35 @@ describe('the exit codes of noded, each with its one clear line', function () {
   const words = (...more: readonly string[]): string[] => [...daemon.commandLine(), ...more];
 
   it('0 for --help and --version', async () => {
-    const [help, version] = await Promise.all([runNoded(['--help']), runNoded(['--version'])]);
-    expect([help.code, version.code]).to.deep.equal([0, 0]);
-    expect(help.stdout).to.match(/^Usage: noded \[-f\]/);
-    expect(version.stdout).to.match(/^\d+\.\d+\.\d+\n$/);
+    const [help, version] = await Promise.all([['--help'], ['--version']].map((args) => runNoded(args, {program: built.program})));
+    expect([help?.code, version?.code]).to.deep.equal([0, 0]);
+    expect(help?.stdout).to.match(/^Usage: noded \[-f\]/);
+    expect(version?.stdout).to.match(/^\d+\.\d+\.\d+\n$/);
   });
 
   it('64 for a command line that is wrong', async () => {
     await expectOne(['--no-such-option'], 64, /unknown option/);
     await expectOne(['argument'], 64, /too many arguments/);
     await expectOne(['--port'], 64, /argument missing/);
+    for (const port of ['99999', 'abc']) await expectOne(words('-p', port), 64, /^noded: --port must be a port, 0 to 65535$/);
+    await expectOne(words('-i', 'lo'), 64, /^noded: give an address or an interface to listen on, not both$/);
   });
 
   it('78 for a configuration that is wrong or missing', async () => {
     await expectOne(['-c', join(daemon.root, 'none')], 78, /^noded: .*none: ENOENT/);
-    await expectOne(words('-p', '99999'), 78, /^noded: --port must be/);
     await expectOne(['--no-ssl', '-c', daemon.configFile, '-b', '0.0.0.0'], 78, /^noded: without TLS noded listens on loopback only/);
+  });
+
+  it('78 for a certificate or a log file that cannot be used', async () => {
+    const none = join(daemon.root, 'none');
+    await expectOne(['-c', daemon.configFile, '-C', none, '-K', none, '--ca', none, '--run-dir', daemon.runDir], 78, /^noded: .*ENOENT.*none/);
+    daemon.writeConfig(`log_file = "${join(none, 'log')}"\n`);
+    await expectOne(words(), 78, /^noded: log_file: ENOENT/);
+    daemon.writeConfig('');
+  });
+
+  it('73 for a pid file that cannot be written', async () => {
+    await expectOne(words('--pid-file', join(daemon.root, 'none/pid')), 73, /^noded: pid file: ENOENT/);
   });
 
   it('73 for a run directory that is not private', async () => {
@@ -54,6 +76,7 @@ describe('the exit codes of noded, each with its one clear line', function () {
     const file = join(daemon.root, 'file');
     fs.writeFileSync(file, '');
     await expectOne(words('--run-dir', file), 73, /^noded: .*(EEXIST|is not a directory)/);
+    await expectOne(words('--run-dir', join(daemon.root, 'no/such/run')), 73, /^noded: ENOENT.*no\/such\/run/);
   });
 
   it('75 for a run directory that another noded has, naming its pid', async () => {
@@ -81,7 +104,7 @@ describe('the exit codes of noded, each with its one clear line', function () {
   it('70 for an error that nobody expected, which stands in the log', async () => {
     const bomb = join(daemon.root, 'bomb.js');
     fs.writeFileSync(bomb, 'process.on("SIGWINCH", () => { throw new Error("boom"); });\n');
-    const fragile = await NodedDaemon.start({functions: fixtures, env: {NODE_OPTIONS: `--require ${bomb}`}});
+    const fragile = await NodedDaemon.start({program: built.program, functions: fixtures, config: 'spawner = "child"\n', env: {NODE_OPTIONS: `--require ${bomb}`}});
     try {
       const id = await fragile.startReady('polite');
       const done = (await fragile.startFunction('cat', 1, 20)).json.call.id;

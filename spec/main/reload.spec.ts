@@ -57,6 +57,15 @@ describe('SIGHUP', () => {
     expect(await resultOf('later')).to.equal(4);
   });
 
+  it('says which keys have changed too and take a restart', async () => {
+    daemon.writeConfig('stop_kill_after = 5\n[limits]\nmax_output = 1000000\nmax_calls = 7\n');
+    expect(await reload()).to.match(/^reloaded/);
+    expect(await daemon.logged(/take a restart$/)).to.deep.include({msg: 'these have changed too, and take a restart', keys: ['stop_kill_after', 'limits.max_calls']});
+    daemon.writeConfig('');
+    expect(await reload()).to.match(/^reloaded/);
+    expect(daemon.logLines().filter(({msg}) => msg.endsWith('take a restart'))).to.have.length(1);
+  });
+
   it('takes a new configuration of functions', async () => {
     daemon.writeConfig('[function.added]\nx = 1\n');
     expect(await reload()).to.match(/^reloaded/);

@@ -24,6 +24,8 @@ describe('Stop, by a clock', () => {
   let fake: FakeTable;
   let lines: Line[];
   let exits: number[];
+  /** What the spawner was told at the end: whether something still runs. */
+  let leavings: boolean[];
 
   const log = Object.fromEntries(
     ['debug', 'info', 'warn', 'error'].map((level) => [level, (fields: object, message: string) => void lines.push({level, message, fields: fields as Line['fields']})]),
@@ -36,7 +38,7 @@ describe('Stop, by a clock', () => {
       operations: new Map(), queries: new Map(), tls: null, roles: () => [], maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, refused: () => {},
     });
     return new Stop({
-      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: () => Promise.resolve(),
+      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: (leavesRunning) => Promise.resolve(void leavings.push(leavesRunning)),
       exit: (code) => exits.push(code), ...options,
     });
   }
@@ -51,6 +53,7 @@ describe('Stop, by a clock', () => {
     fake = new FakeTable();
     lines = [];
     exits = [];
+    leavings = [];
   });
   afterEach(() => clock.restore());
 
@@ -102,6 +105,7 @@ describe('Stop, by a clock', () => {
     fake.end(calls[1]!);
     await settle();
     expect(exits).to.deep.equal([0]);
+    expect(leavings, 'nothing runs any more: the fork server ends too').to.deep.equal([false]);
   });
 
   it('signals no function while it drains, all of them when it terminates, and kills on the second signal', () => {
@@ -176,6 +180,18 @@ describe('Stop, by a clock', () => {
     expect(exits).to.deep.equal([0]);
     expect(fake.spawner.processOf(call).signals).to.deep.equal([]);
     expect(lines.at(-1)).to.deep.include({message: 'noded ends', fields: {left_running: 1}});
+    expect(leavings).to.deep.equal([true]);
+  });
+
+  it('answers everybody who waits before it leaves their calls running', async () => {
+    const call = fake.start();
+    fake.run(call);
+    const ends: string[] = [];
+    fake.table.waiters.open([call], 'ended', dayMs, (why) => ends.push(why));
+    newStop({onStop: 'leave', endSpawner: () => Promise.resolve(void ends.push('left'))}).terminate('SIGTERM');
+    await settle();
+    expect(ends).to.deep.equal(['woken', 'left']);
+    expect(call.state).to.equal('running');
   });
 
   it('leaves at once with on_stop = "leave" while it drains', async () => {

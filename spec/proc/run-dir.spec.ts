@@ -27,11 +27,19 @@ describe('the run directory', () => {
   };
   const mode = (): string => (fs.statSync(path).mode & 0o777).toString(8);
 
-  it('is made for noded\'s user alone, with the directories above, and may be there already', () => {
-    path = join(path, 'a/b');
+  it('is made for noded\'s user alone, and may be there already', () => {
     makePrivateDirectory(path);
     makePrivateDirectory(path);
     expect(mode()).to.equal('700');
+  });
+
+  it('is not made where the directory above is missing, and neither is that one', () => {
+    const above = path;
+    path = join(path, 'a');
+    const [kind, message] = complaint(() => makePrivateDirectory(path));
+    expect(kind).to.equal('unusable');
+    expect(message).to.include('ENOENT').and.to.include(path);
+    expect(fs.existsSync(above)).to.equal(false);
   });
 
   const unusable: readonly (readonly [title: string, make: () => void, expected: RegExp])[] = [

@@ -84,6 +84,14 @@ describeSpawners('the limit of its output', (bench) => {
     expect(run.stderr).to.equal('EFBIG');
   });
 
+  it('is not one of file size for leave_running, which what it starts would have for life; its stdout is judged all the same', async () => {
+    const body = `#!/bin/sh\nhead -c ${limit * 4} /dev/zero > ${bench().root}/image\n${string(limit + 2)}\n`;
+    const run = await bench().run(bench().define('starts', body, {maxOutputBytes: limit, leaveRunning: true}));
+    expect(run.ending).to.include({output: 'too_large', exitCode: 0, stdoutBytes: limit + 2});
+    expect(outcomeOf(run.ending!, null)).to.equal('output_too_large');
+    expect(fs.statSync(`${bench().root}/image`).size).to.equal(limit * 4);
+  });
+
   it('holds for stderr and for every other file too', async () => {
     const spec = bench().define('elsewhere', `#!/bin/sh\nulimit -c 0\nexec cat /dev/zero > ${bench().root}/file\n`, {maxOutputBytes: limit});
     const run = await bench().run(spec);
@@ -125,7 +133,10 @@ describeSpawners('a function process that cannot be started', (bench) => {
 
   it('reports one whose files cannot be opened: the errno, in open', async () => {
     const spec = bench().define('filesless', '#!/bin/sh\necho 1\n');
-    const run = await bench().run(spec, {meanwhile: (key) => fs.unlinkSync(`${bench().root}/run/calls/${key}.args`)});
+    const run = await bench().run(spec, {
+      args: `"${'x'.repeat(100_000)}"`, // too large to go along with the request
+      meanwhile: (key) => fs.unlinkSync(`${bench().root}/run/calls/${key}.args`),
+    });
     expect(run.ending).to.include({kind: 'not_started', errno: 'ENOENT', stage: 'open'});
     expect(run.events).to.deep.equal(['spawn returned', 'ended']);
   });

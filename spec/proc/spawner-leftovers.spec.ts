@@ -19,15 +19,13 @@ describeSpawners('what an ended function process left behind', (bench) => {
   it('is not waited for, although it holds stdout', async () => {
     const run = await bench().run(bench().define('holder', '#!/bin/sh\nsleep 60 &\necho true\n'));
     expect(run.ending).to.include({exitCode: 0, output: 'json'});
-    await bench().trees.idle();
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().nothingLeftOf(run);
   });
 
   it('does not add to a result that has been reported', async () => {
     const run = await bench().run(bench().define('late', '#!/bin/sh\n(trap "" TERM; while :; do echo more; done) &\necho true\n'));
     const {stdoutBytes} = run.ending as {stdoutBytes: number};
-    await bench().trees.idle();
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().nothingLeftOf(run);
     expect(run.ending).to.include({stdoutBytes});
   });
 
@@ -37,16 +35,14 @@ describeSpawners('what an ended function process left behind', (bench) => {
     const run = await bench().run(spec);
     const pid = await escapeeOf(path);
     expect(run.ending).to.include({exitCode: 0});
-    await bench().trees.idle();
-    expect(isAlive(pid)).to.equal(false);
+    await bench().dead(pid);
   });
 
   it('is killed with an empty environment, in the session of its function', async () => {
     const path = file();
     const spec = bench().define(`bare${count}`, `#!/bin/sh\nenv -i /bin/sh -c 'echo $$ > ${path}.new; mv ${path}.new ${path}; sleep 60' &\nuntil [ -e ${path} ]; do sleep 0.01; done\n`);
     await bench().run(spec);
-    await bench().trees.idle();
-    expect(isAlive(await escapeeOf(path))).to.equal(false);
+    await bench().dead(await escapeeOf(path));
   });
 
   it('is killed when the function was, with all its children', async () => {
@@ -56,15 +52,13 @@ describeSpawners('what an ended function process left behind', (bench) => {
     await run.ready();
     run.process.signal('kill');
     await run.ended();
-    await bench().trees.idle();
-    expect(isAlive(await escapeeOf(path))).to.equal(false);
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().dead(await escapeeOf(path));
+    await bench().nothingLeftOf(run);
   });
 
   it('is killed to the last one when it forks as fast as it can for a while', async () => {
     const run = await bench().run(bench().define('forks', '#!/bin/sh\ni=0; while [ $i -lt 40 ]; do setsid sleep 60 & i=$((i + 1)); done\n'));
-    await bench().trees.idle();
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().nothingLeftOf(run);
   });
 
   it('is left alone with leave_running', async () => {
@@ -74,8 +68,7 @@ describeSpawners('what an ended function process left behind', (bench) => {
     const pid = await escapeeOf(path);
     try {
       // Another function's leftovers are looked for meanwhile, in the same look through /proc.
-      await bench().run(bench().define('other', '#!/bin/sh\nsleep 60 &\n'));
-      await bench().trees.idle();
+      await bench().nothingLeftOf(await bench().run(bench().define('other', '#!/bin/sh\nsetsid sleep 60 &\n')));
       expect(run.ending).to.include({exitCode: 0});
       expect(isAlive(pid)).to.equal(true);
     } finally {
@@ -87,8 +80,7 @@ describeSpawners('what an ended function process left behind', (bench) => {
     const running = bench().spawn(bench().define('innocent', '#!/bin/sh\nsetsid sleep 60 &\necho ready >&2\nwait\n'));
     await running.ready();
     const before = bench().processesOf(running);
-    await bench().run(bench().define('guilty', '#!/bin/sh\nsetsid sleep 60 &\n'));
-    await bench().trees.idle();
+    await bench().nothingLeftOf(await bench().run(bench().define('guilty', '#!/bin/sh\nsetsid sleep 60 &\n')));
     expect(bench().processesOf(running)).to.deep.equal(before);
     running.process.signal('kill');
     await running.ended();

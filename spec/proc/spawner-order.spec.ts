@@ -47,8 +47,7 @@ describeSpawners('what it reports, and when', (bench) => {
     expect(bench().processesOf(run)).to.have.length(3);
     run.process.signal('terminate');
     await run.ended();
-    await bench().trees.idle();
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().nothingLeftOf(run);
   });
 
   it('ends a function that was stopped with SIGSTOP', async () => {
@@ -92,7 +91,6 @@ describeSpawners('an urgent call without files', (bench) => {
   it('ends with its function process, although a grandchild holds stdout', async () => {
     const run = await bench().run(bench().define('holder', '#!/bin/sh\nsleep 60 &\necho true\n'), {unspooled: true});
     expect(run.ending).to.include({exitCode: 0, output: 'json'});
-    await bench().trees.idle();
-    expect(bench().processesOf(run)).to.deep.equal([]);
+    await bench().nothingLeftOf(run);
   });
 });

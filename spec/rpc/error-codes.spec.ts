@@ -37,7 +37,8 @@ describe('the error codes', () => {
     };
 
     before(async () => {
-      const limits = '[limits]\nmax_calls = 3\nmax_urgent_calls = 0\nmax_waiters = 2\nmax_request = 65536\n';
+      // Without a fork server a call can be lost with noded alone.
+      const limits = 'spawner = "child"\n[limits]\nmax_calls = 3\nmax_urgent_calls = 0\nmax_waiters = 2\nmax_request = 65536\n';
       node = await NodedDaemon.start({functions, config: limits});
     });
     afterEach(async () => {

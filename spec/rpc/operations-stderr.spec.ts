@@ -1,6 +1,6 @@
 /** stderr comes along with every answer, and can be followed inside the waits (DESIGN.md section 8). */
 import {expect} from 'chai';
-import {appendFileSync, writeFileSync} from 'node:fs';
+import {appendFileSync, readFileSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {NodedDaemon} from '../support/daemon';
 import {until} from '../support/until';
@@ -13,6 +13,12 @@ const functions = {
   /** Copies to stderr what is appended to the file that its argument names, until a line says end. */
   echoes: {body: '#!/bin/sh\nread -r name\nname=${name#\\"}\nname=${name%\\"}\ntail -n +1 -f "$name" | while read -r line; do\n  [ "$line" = end ] && break\n  echo "$line" >&2\ndone\necho true\n'},
   binary: {body: '#!/bin/sh\nprintf \'\\377\\000\\303\\n\' >&2\necho true\n'},
+  /** 65,537 bytes: an é, which is two bytes, and ASCII behind it; so that the limit cuts the é. */
+  cut: {body: '#!/bin/sh\nprintf \'\\303\\251%065535d\' 0 >&2\necho true\n'},
+  /** Writes the first byte of an é and the second once the file is there that its argument names. */
+  halves: {body: '#!/bin/sh\nread -r name\nname=${name#\\"}\nname=${name%\\"}\nprintf \'a\\303\' >&2\nuntil [ -e "$name" ]; do sleep 0.02; done\nprintf \'\\251b\' >&2\necho true\n'},
+  /** Ends in the middle of a character. */
+  half: {body: '#!/bin/sh\nprintf \'a\\303\' >&2\necho true\n'},
   quiet: {body: '#!/bin/sh\necho true\n'},
 };
 
@@ -65,6 +71,30 @@ describe('stderr', () => {
     const {json} = await node.startFunction('binary', null, 20);
     expect(json.call.stderr).to.include({from: 0, next: 4, dropped: 0});
     expect(json.call.stderr.text).to.include('\0').and.to.include('\ufffd');
+  });
+
+  it('begins with a whole character where the limit would cut one', async () => {
+    const {json} = await node.startFunction('cut', null, 20);
+    expect(json.call.stderr).to.deep.equal({from: 2, next: 65_537, dropped: 2, text: '0'.repeat(65_535)});
+  });
+
+  it('gives a character that is still being written with the next piece, and wakes nobody for half of it', async () => {
+    const file = join(node.root, `lines-${++files}`);
+    const {fnc_id: callId} = (await node.startFunction('halves', file, 0)).json;
+    const first = (await node.waitForFunction(callId, 60, {stderr_from: 0, wake_on_stderr: true})).json.call.stderr;
+    expect(first).to.deep.equal({from: 0, next: 1, dropped: 0, text: 'a'});
+    await until('half of it is written', () => readFileSync(join(node.runDir, 'calls', `${callId!.split(':')[3]}.err`)).length === 2);
+    const asleep = await node.waitForFunction(callId, 0.3, {stderr_from: 1, wake_on_stderr: true});
+    expect(asleep.json.waited).to.be.at.least(0.29);
+    expect(asleep.json.call.stderr).to.deep.equal({from: 1, next: 1, dropped: 0, text: ''});
+    writeFileSync(file, '');
+    const rest = (await node.waitForFunction(callId, 60, {stderr_from: 1})).json.call.stderr;
+    expect(rest).to.deep.equal({from: 1, next: 4, dropped: 0, text: 'éb'});
+  });
+
+  it('ends as the function left it, in the middle of a character if need be', async () => {
+    const {json} = await node.startFunction('half', null, 20);
+    expect(json.call.stderr).to.deep.equal({from: 0, next: 2, dropped: 0, text: 'a\ufffd'});
   });
 
   it('can be followed line by line: each wait ends with the next piece, and the pieces are the whole', async () => {

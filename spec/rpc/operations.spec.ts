@@ -184,6 +184,16 @@ describe('operations', () => {
       expect(many.unknown).to.deep.equal([{fnc_id: stranger, code: 'unknown_call'}]);
     });
 
+    it('names each call as the request did, also by the ID that it had while it was starting', async () => {
+      const early = (callId: string): string => callId.replace(/^(\d+):\d+:/, '$1:0:');
+      const running = await begin('forever');
+      const {call} = (await node.startFunction('cat', 1, 20)).json;
+      await node.put('ForgetFunction', {fnc_id: call.id});
+      const many = await waitForMany([early(running), early(call.id)], 0);
+      expect(many.unfinished).to.deep.equal([early(running)]);
+      expect(many.unknown).to.deep.equal([{fnc_id: early(call.id), code: 'call_expired'}]);
+    });
+
     it('answers with the first that ends, and then with the next', async () => {
       const [slow, quick] = [newFile(), newFile()];
       const callIds = [await begin('until_file', slow), await begin('until_file', quick)];

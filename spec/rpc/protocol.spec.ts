@@ -52,7 +52,7 @@ const checks: Readonly<Record<string, readonly Check[]>> = {
   timeout: [
     {operations: ['StartFunction', 'WaitForFunction', 'WaitForFunctions', 'AbortFunction'], code: 'bad_timeout', good: durations.good, bad: [...durations.bad, 'null']},
   ],
-  abort_after: [{operations: ['StartFunction'], absent: {as: 'abortAfterMs', value: null}, ...durations}],
+  abort_after: [{operations: ['StartFunction'], absent: {as: 'abortAfterMs', value: null}, good: durations.good.slice(1), bad: ['0', '-0', ...durations.bad]}],
   kill_after: [{operations: ['AbortFunction'], absent: {as: 'killAfterMs', value: null}, ...durations}],
   stderr_from: [{operations: ['StartFunction', 'WaitForFunction', 'GetCall'], absent: {as: 'stderrFrom', value: null}, ...byteCounts}],
   wake_on_stderr: [{operations: ['WaitForFunction'], absent: {as: 'wakeOnStderr', value: false}, good: ['true', 'false'], bad: ['0', '1', '"true"', '[]']}],

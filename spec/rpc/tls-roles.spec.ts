@@ -105,6 +105,15 @@ describe('roles', () => {
       const {json} = await put('operator', 'WaitForFunctions', {fnc_ids: [hidden, seen], timeout: 0});
       expect(json).to.deep.include({finished: [], unfinished: [seen], unknown: [{fnc_id: hidden, code: 'forbidden'}]});
     });
+
+    it('tell no more when they are gone: neither that they were there, nor their outcome', async () => {
+      expect((await put('master', 'ForgetFunction', {fnc_id: hidden})).status).to.equal(200);
+      expect((await put('master', 'WaitForFunction', {fnc_id: hidden, timeout: 0})).json).to.include({code: 'call_expired', outcome: 'ok'});
+      const {json} = await put('operator', 'WaitForFunction', {fnc_id: hidden, timeout: 0});
+      expect(json).to.include({code: 'forbidden'}).and.not.to.have.property('outcome');
+      const many = await put('operator', 'WaitForFunctions', {fnc_ids: [hidden], timeout: 0});
+      expect(many.json).to.deep.include({unknown: [{fnc_id: hidden, code: 'forbidden'}]});
+    });
   });
 
   it('have request IDs of their own', async () => {

@@ -21,7 +21,8 @@ export function mountTmpfs(path: string, options: string): () => void {
   return () => execFileSync('umount', ['-l', path], {stdio: 'pipe'});
 }
 
-function describeIf(title: string, reason: string | null, body: () => void): void {
+/** Runs it unless there is a reason against it. */
+export function describeIf(title: string, reason: string | null, body: () => void): void {
   if (reason === null) {
     describe(title, body);
   } else if (process.env.CI === 'true') {

@@ -10,7 +10,7 @@ import * as https from 'node:https';
 import * as os from 'node:os';
 import {join} from 'node:path';
 import type * as tls from 'node:tls';
-import {isFunctionProcess, processesWith} from './processes';
+import {forkServersIn, isFunctionProcess, processesWith} from './processes';
 import {until} from './until';
 import {responseOf} from './wire';
 import type {Response} from './wire';
@@ -201,11 +201,11 @@ export class NodedDaemon {
     return this.exit;
   }
 
-  /** Kills it and all that its functions started, and removes its files. */
+  /** Kills it, its fork server and all that its functions started, and removes its files. */
   async dispose(): Promise<void> {
     await this.kill();
     await until('no process of this noded is left', () => {
-      const left = this.functionProcesses();
+      const left = [...forkServersIn(this.runDir), ...this.functionProcesses()];
       for (const pid of left) {
         try {
           process.kill(pid, 'SIGKILL');

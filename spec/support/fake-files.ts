@@ -4,15 +4,18 @@ import type {CallFiles} from '../../lib/call/journal';
 export class FakeFiles implements CallFiles {
   readonly journals = new Map<string, string>();
   readonly buried: string[] = [];
+  /** Arguments on file; null of a call whose arguments went along with its start. */
+  readonly args = new Map<string, Uint8Array | null>();
   /** `create KEY`, `append KEY`, `remove KEY`, `bury`. */
   readonly steps: string[] = [];
   /** Thrown by `create`, as if there were no room; urgent calls meet it too. */
   failure: Error | null = null;
 
-  create(key: string, line: string, _args: Uint8Array, _urgent: boolean): void {
+  create(key: string, line: string, args: Uint8Array | null, _urgent: boolean): void {
     if (this.failure !== null) throw this.failure;
     this.steps.push(`create ${key}`);
     this.journals.set(key, line);
+    this.args.set(key, args);
   }
 
   append(key: string, line: string): void {

@@ -24,6 +24,18 @@ export function isFunctionProcess(pid: number): boolean {
   return environmentOf(pid).includes('\0NODED_CALL_KEY=');
 }
 
+/** Fork servers that live in this run directory; there should be one at most. */
+export function forkServersIn(runDir: string): number[] {
+  return allProcesses().filter((pid) => {
+    try {
+      const [program = '', directory] = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+      return program.endsWith('/noded-forker') && directory === runDir && isAlive(pid);
+    } catch {
+      return false; // gone
+    }
+  });
+}
+
 /** Whether it runs; a zombie does not. */
 export function isAlive(pid: number): boolean {
   try {

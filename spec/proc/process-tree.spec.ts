@@ -1,0 +1,54 @@
+import {expect} from 'chai';
+import {spawn} from 'node:child_process';
+import {once} from 'node:events';
+import * as sinon from 'sinon';
+import {limits} from '../../lib/base/limits';
+import {drawKey} from '../../lib/call/call-id';
+import {ProcessTrees} from '../../lib/proc/process-tree';
+import {turn} from '../support/clock';
+import {isAlive} from '../support/processes';
+
+// The module itself, not a copy of its members: a look is one listing of /proc, and is counted there.
+const nodeFs = require('node:fs') as typeof import('node:fs');
+const busyMs = 600;
+
+describe('the look for what functions left behind', () => {
+  const warnings: string[] = [];
+  const trees = new ProcessTrees({log: {warn: (_fields, message) => void warnings.push(message)}});
+  let listing: sinon.SinonSpy;
+
+  beforeEach(() => {
+    listing = sinon.spy(nodeFs, 'readdirSync');
+  });
+  afterEach(() => listing.restore());
+  const looks = (): number => listing.args.filter(([path]) => path === '/proc').length;
+
+  it('is paced, however many ends come: most of the time is not spent on looking', async () => {
+    const begin = performance.now();
+    let ends = 0;
+    for (; performance.now() - begin < busyMs; ends += 1) {
+      trees.sweep({key: drawKey(), pid: 0, startTime: null});
+      await turn();
+    }
+    const elapsed = performance.now() - begin;
+    expect(looks()).to.be.within(1, elapsed / limits.sweepPauseMs + 2);
+    expect(ends, 'many ends share a look').to.be.above(2 * looks());
+    await trees.idle();
+  });
+
+  it('comes at once when somebody waits for it, and finds all that is left', async () => {
+    const keys = Array.from({length: 10}, () => drawKey());
+    const children = keys.map((key) => spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {NODED_CALL_KEY: key}}));
+    const other = spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {NODED_CALL_KEY: drawKey()}});
+    try {
+      await Promise.all([...children, other].map((child) => once(child, 'spawn')));
+      for (const key of keys) trees.sweep({key, pid: 0, startTime: null});
+      await trees.idle();
+      expect(children.filter(({pid}) => isAlive(pid!))).to.deep.equal([]);
+      expect(isAlive(other.pid!)).to.equal(true);
+      expect(warnings).to.deep.equal([]);
+    } finally {
+      for (const child of [...children, other]) child.kill('SIGKILL');
+    }
+  });
+});
