@@ -13,10 +13,11 @@
  *
  *   daemon to forker                         forker to daemon
  *   S start   key, flags, user, …            W welcome  version, pid: the LIVE frames are out
- *   K signal  key, 1 TERM+CONT | 2 KILL      L live     key, pid, start time: a call that runs
- *   Q quit                                   A started  key, pid, start time
- *                                            O output   key, stream, bytes: of a call without files
- *                                            E ended    key, kind, code, stage, time, usage, sizes
+ *   P part    key, bytes: arguments of the   L live     key, pid, start time: a call that runs
+ *             next start, if they are too    A started  key, pid, start time
+ *             large for it and have no file  O output   key, stream, bytes: of a call without files
+ *   K signal  key, 1 TERM+CONT | 2 KILL      E ended    key, kind, code, stage, time, usage, sizes
+ *   Q quit                                   B busy     key: its program is being written; start it again
  *                                            M message  text for the daemon's log
  *
  * A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
@@ -61,17 +62,20 @@ enum {
   IN_SIZE = 2 * MAX_FRAME,
   OUT_SIZE = 4 * MAX_FRAME,
   OUT_RESERVE = 2 * MAX_FRAME,  /* room that one event may need at most */
-  MAX_UNSPOOLED = 64 * 1024,    /* output sent back of a call without files, per stream */
+  MAX_UNSPOOLED = 64 * 1024 + 1, /* output sent back of a call without files, per stream; one byte over the limit shows */
+  MAX_PARTS = 256 * 1024 * 1024, /* arguments that come in parts; far over any max_request */
+  FRAMES_A_TURN = 32,           /* then others are heard: about 15 ms of starts */
   MAX_SPARED = 4096,            /* orphans that are to be left alone */
   SOFT_NOFILE = 1024,           /* what select(2) can take */
   IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
-  TEXT_BUSY_TRIES = 4,
-  TEXT_BUSY_MS = 50
+  STUBBORN_SWEEPS = 100,        /* so many looks in a row killed something: it cannot be killed, or forks as fast */
+  STUBBORN_SWEEP_MS = 100,
+  RETRY_MS = 10                 /* after an error of the system that must pass */
 };
 
-enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 16 };
-enum { STAGE_NONE, STAGE_SLOT, STAGE_OPEN, STAGE_PROGRAM, STAGE_FORK, STAGE_SETUP, STAGE_EXEC };
+enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 16, F_PARTS = 32, F_LAST_TRY = 64 };
+enum { STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC };
 enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
 
 /* Free: not in use. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
@@ -82,6 +86,7 @@ struct call {
   uint8_t flags;
   uint8_t state;
   uint8_t quiet;        /* looks in a row that found nothing of it */
+  bool torn;            /* the last line of its journal may be cut short */
   pid_t pid;
   uint64_t start_time;  /* field 22 of /proc/PID/stat */
   int out, err;         /* memory files of a call without files, else -1 */
@@ -119,8 +124,17 @@ static int run_dir, listener = -1, daemon_fd = -1, child_signals;
 static char boot_id[40];
 static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
-static int64_t sweep_at = -1, idle_since;
+static int64_t sweep_at = -1, reap_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
+static int killing_sweeps; /* looks in a row that killed something */
+static rlim_t soft_nofile;
+static int own_nice;
+
+/* Signals that this process ignores; exec would pass that on. */
+static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ};
+
+/* Arguments that come in parts; -1 if there are none. An error waits for their start, which reports it. */
+static struct { char key[KEY + 1]; int fd; uint64_t size; int error; } parts = {.fd = -1};
 
 /* ---- small things ---- */
 
@@ -198,7 +212,7 @@ static void flush_out(void) {
   while (at < out_size) {
     ssize_t sent = send(daemon_fd, out + at, out_size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -1 && errno == EINTR) continue;
-    if (sent == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+    if (sent == -1 && errno != EPIPE && errno != ECONNRESET) break; /* EAGAIN; or ENOBUFS, which must pass */
     if (sent == -1) at = out_size; /* nobody will read it; it is in the journals */
     else at += (size_t)sent;
   }
@@ -206,10 +220,17 @@ static void flush_out(void) {
   out_size -= at;
 }
 
+static void drop_parts(void) {
+  if (parts.fd != -1) close(parts.fd);
+  parts.fd = -1;
+  parts.key[0] = '\0';
+}
+
 static void drop_daemon(void) {
   if (daemon_fd != -1) close(daemon_fd);
   daemon_fd = -1;
   in_size = out_size = 0;
+  drop_parts();
   idle_since = monotonic_ms();
 }
 
@@ -272,6 +293,9 @@ static void drop_call(struct call *call) {
   give_back(call);
 }
 
+/* The file has gone: nobody knows what the function wrote, and that must not pass for nothing. */
+#define SIZE_UNKNOWN UINT64_MAX
+
 /* ---- the spool: <key>.args, .out, .err, and the journal <key>.call ---- */
 
 static int open_file(const char *key, const char *kind, int flags) {
@@ -290,27 +314,31 @@ static uint64_t file_size(const char *key, const char *kind) {
   char name[FILE_NAME];
   struct stat stat;
   snprintf(name, sizeof name, "calls/%s.%s", key, kind);
-  return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : 0;
+  return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : SIZE_UNKNOWN;
 }
 
-__attribute__((format(printf, 2, 3))) static void journal(const char *key, const char *format, ...) {
-  char line[512];
+/* Appends a line; after one that was cut short it begins a new one. */
+__attribute__((format(printf, 3, 4))) static void journal(const char *key, bool *torn, const char *format, ...) {
+  char line[512] = "\n";
+  int skip = *torn ? 1 : 0;
   va_list list;
   va_start(list, format);
-  int size = vsnprintf(line, sizeof line, format, list);
+  int size = vsnprintf(line + skip, sizeof line - 1, format, list) + skip;
   va_end(list);
   int fd = open_file(key, "call", O_WRONLY | O_APPEND);
-  if (fd == -1 || write(fd, line, (size_t)size) != size) message("%s: cannot write to the journal: %s", key, strerror(errno));
+  ssize_t wrote = fd == -1 ? -1 : write(fd, line, (size_t)size);
+  if (wrote != size) message("%s: cannot write to the journal: %s", key, wrote == -1 ? strerror(errno) : "no room for a whole line");
+  *torn = wrote == size ? false : wrote > 0 || *torn;
   if (fd != -1) close(fd);
 }
 
-static void journal_started(const struct call *call) {
+static void journal_started(struct call *call) {
   if (call->flags & F_UNSPOOLED) return;
   int64_t now = wall_ms();
-  journal(call->key, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+  journal(call->key, &call->torn, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
 }
 
-static const char *const stages[] = {"", "slot", "open", "program", "fork", "setup", "exec"};
+static const char *const stages[] = {"", "open", "spawn", "exec"};
 
 /* ---- reports ---- */
 
@@ -339,11 +367,13 @@ static void not_started(const struct start *start, int error, uint8_t stage) {
   int64_t now = wall_ms();
   if (!(start->flags & F_UNSPOOLED)) {
     const char *name = strerrorname_np(error);
-    journal(start->key, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    bool torn = false;
+    journal(start->key, &torn, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
     unlink_file(start->key, "args");
     unlink_file(start->key, "out");
     unlink_file(start->key, "err");
   }
+  drop_parts();
   report_ended(start->key, KIND_NOT_STARTED, error, stage, now, (struct usage){0}, 0, 0);
 }
 
@@ -360,38 +390,63 @@ static void close_streams(struct streams *streams) {
   if (streams->err != -1) close(streams->err);
 }
 
+static bool write_all(int fd, const uint8_t *bytes, size_t size) {
+  for (size_t at = 0; at < size;) {
+    ssize_t wrote = write(fd, bytes + at, size - at);
+    if (wrote == 0) errno = ENOSPC;
+    if (wrote <= 0) return false;
+    at += (size_t)wrote;
+  }
+  return true;
+}
+
 /* A file in memory that holds the arguments. */
 static int memory_args(const struct start *start) {
   int fd = memfd_create("args", MFD_CLOEXEC);
   if (fd == -1) return -1;
-  for (uint32_t at = 0; at < start->args_size;) {
-    ssize_t wrote = write(fd, start->args + at, start->args_size - at);
-    if (wrote <= 0) {
-      close(fd);
-      return -1;
-    }
-    at += (uint32_t)wrote;
-  }
-  lseek(fd, 0, SEEK_SET);
-  return fd;
+  if (write_all(fd, start->args, start->args_size) && lseek(fd, 0, SEEK_SET) == 0) return fd;
+  int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
+/* The arguments that came in parts before this start. */
+static int args_in_parts(const struct start *start) {
+  bool mine = memcmp(parts.key, start->key, sizeof parts.key) == 0;
+  int fd = mine ? parts.fd : -1;
+  if (mine) parts.fd = -1;
+  if (fd != -1 && parts.error == 0 && lseek(fd, 0, SEEK_SET) == 0) return fd;
+  if (fd != -1) close(fd);
+  errno = mine && parts.error != 0 ? parts.error : EINVAL;
+  return -1;
+}
+
+static int open_args(const struct start *start) {
+  if (start->flags & F_PARTS) return args_in_parts(start);
+  return start->flags & F_INLINE ? memory_args(start) : open_file(start->key, "args", O_RDONLY);
 }
 
 static bool open_streams(const struct start *start, struct streams *streams) {
   *streams = (struct streams){-1, -1, -1};
-  streams->in = start->flags & F_INLINE ? memory_args(start) : open_file(start->key, "args", O_RDONLY);
+  streams->in = open_args(start);
   if (streams->in == -1) return false;
-  if (start->flags & F_UNSPOOLED) {
-    streams->out = memfd_create("out", MFD_CLOEXEC);
-    streams->err = memfd_create("err", MFD_CLOEXEC);
-  } else {
-    streams->out = open_file(start->key, "out", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
-    streams->err = open_file(start->key, "err", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
-  }
+  bool spooled = !(start->flags & F_UNSPOOLED);
+  streams->out = spooled ? open_file(start->key, "out", O_WRONLY | O_APPEND | O_CREAT | O_EXCL) : memfd_create("out", MFD_CLOEXEC);
+  /* Only one of them is tried if the first fails: the errno is that one's. */
+  if (streams->out != -1) streams->err = spooled ? open_file(start->key, "err", O_WRONLY | O_APPEND | O_CREAT | O_EXCL) : memfd_create("err", MFD_CLOEXEC);
   if (streams->out != -1 && streams->err != -1) return true;
   int error = errno;
   close_streams(streams);
   errno = error;
   return false;
+}
+
+/* As noded's scan of the functions directory sees it: it could have been changed by somebody else. */
+static bool is_unsafe(const struct stat *stat) {
+  if (stat->st_uid != 0 && stat->st_uid != getuid()) return true;
+  if (stat->st_mode & S_IWOTH) return true;
+  return (stat->st_mode & S_IWGRP) && stat->st_gid != 0 && stat->st_gid != getgid();
 }
 
 /* The program, opened once and checked on that descriptor. -1 with errno if it must not be run. */
@@ -402,7 +457,7 @@ static int open_program(const char *path) {
   int error = 0;
   if (fstat(fd, &stat) == -1) error = errno;
   else if (!S_ISREG(stat.st_mode) || (stat.st_mode & 0111) == 0) error = EACCES;
-  else if ((stat.st_uid != 0 && stat.st_uid != getuid()) || (stat.st_mode & 0002)) error = EPERM;
+  else if (is_unsafe(&stat)) error = EPERM;
   if (error == 0) return fd;
   close(fd);
   errno = error;
@@ -410,17 +465,18 @@ static int open_program(const char *path) {
 }
 
 static bool set_limits(const struct start *start) {
-  struct rlimit limit;
+  struct rlimit limit = {0, 0};
   struct rlimit size = {start->fsize, start->fsize};
   /* What a function leaves running would have the limit for life: a daemon's log, a virtual machine's disk. */
   if (!(start->flags & F_LEAVE_RUNNING) && setrlimit(RLIMIT_FSIZE, &size) == -1) return false;
+  if (soft_nofile <= SOFT_NOFILE) return true;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return false;
-  if (limit.rlim_cur > SOFT_NOFILE) limit.rlim_cur = SOFT_NOFILE;
+  limit.rlim_cur = SOFT_NOFILE;
   return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
 static bool become_user(const struct start *start) {
-  if ((start->flags & F_NICE) && setpriority(PRIO_PROCESS, 0, start->nice) == -1) return false;
+  if ((start->flags & F_NICE) && setpriority(PRIO_PROCESS, 0, own_nice + start->nice) == -1) return false;
   if (!(start->flags & F_USER)) return true;
   return setgroups(0, NULL) == 0 && setresgid(start->gid, start->gid, start->gid) == 0 && setresuid(start->uid, start->uid, start->uid) == 0;
 }
@@ -438,24 +494,37 @@ __attribute__((noreturn)) static void become_function(const struct start *start,
   struct sigaction reset = {.sa_handler = SIG_DFL};
   sigset_t none;
   char *argv[] = {start->program, NULL};
-  child_stage = STAGE_SETUP;
+  child_stage = STAGE_SPAWN;
   if (setsid() == -1) goto failed;
-  for (int number = 1; number < NSIG; number++) sigaction(number, &reset, NULL); /* KILL, STOP and glibc's own refuse: fine */
+  for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+    if (sigaction(ignored[i], &reset, NULL) == -1) goto failed;
   if (dup2(streams->in, 0) == -1 || dup2(streams->out, 1) == -1 || dup2(streams->err, 2) == -1) goto failed;
-  umask(022);
-  if (chdir("/") == -1) goto failed;
   if (reset_oom) reset_oom_score();
   if (!set_limits(start) || !become_user(start)) goto failed;
   sigemptyset(&none);
   if (sigprocmask(SIG_SETMASK, &none, NULL) == -1) goto failed;
   child_stage = STAGE_EXEC;
   syscall(SYS_execveat, program, "", argv, start->env, AT_EMPTY_PATH);
-  /* A script's interpreter opens the script by name, and our descriptor is closed by then: the kernel says ENOENT. */
+  /*
+   * A script's interpreter opens the script by name, and our descriptor is closed by then: the kernel says ENOENT.
+   * So between check and exec of a script somebody may replace it: but only root or noded's user, because the
+   * scan saw to every directory above it.
+   */
   if (errno == ENOENT) execve(start->program, argv, start->env);
 failed:
   child_error = errno;
   _exit(127);
 }
+
+/* The clock of field 22 of /proc/PID/stat: ticks since boot, of which the kernel counts 100 a second for programs. */
+static uint64_t boot_ticks(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
+}
+
+/* Before and after the last vfork. */
+static uint64_t ticks_before, ticks_after;
 
 static uint64_t start_time_of(pid_t pid) {
   char path[32], text[1024];
@@ -469,10 +538,12 @@ static uint64_t start_time_of(pid_t pid) {
 /* Returns the pid, or -1 with the stage in child_stage. SIGCHLD is blocked always: nobody exits before being known. */
 static pid_t fork_function(const struct start *start, const struct streams *streams, int program) {
   child_error = child_stage = 0;
+  ticks_before = boot_ticks();
   pid_t pid = vfork();
   if (pid == 0) become_function(start, streams, program);
+  ticks_after = boot_ticks();
   if (pid == -1) {
-    child_stage = STAGE_FORK;
+    child_stage = STAGE_SPAWN;
     return -1;
   }
   if (child_error == 0) return pid;
@@ -486,56 +557,81 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
   call->flags = start->flags;
   call->state = RUNNING;
   call->quiet = 0;
+  call->torn = false;
   call->pid = pid;
-  call->start_time = start_time_of(pid);
+  /* The kernel took its time between the two: if they are the same it is that, and /proc need not be asked. */
+  call->start_time = ticks_before == ticks_after ? ticks_before : start_time_of(pid);
   call->out = start->flags & F_UNSPOOLED ? streams->out : -1;
   call->err = start->flags & F_UNSPOOLED ? streams->err : -1;
   if (start->flags & F_LEAVE_RUNNING) ever_left_running = true;
   live_count += 1;
   index_call(call);
-  if (!(start->flags & F_INLINE)) unlink_file(start->key, "args");
+  if (!(start->flags & (F_INLINE | F_UNSPOOLED))) unlink_file(start->key, "args");
   journal_started(call);
   report_started(call, 'A');
 }
 
 #ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
-static void start_call(const struct start *start) {
+/* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. */
+static void report_busy(const struct start *start) {
+  unlink_file(start->key, "out");
+  unlink_file(start->key, "err");
+  if (begin_frame('B', KEY)) put(start->key, KEY);
+  else not_started(start, ETXTBSY, STAGE_EXEC); /* nobody is there to ask again */
+}
+
+/* True once it runs, and the call has begun; else what to say of it. */
+static bool try_start(struct call *call, const struct start *start, int *error, uint8_t *stage) {
   struct streams streams;
-  struct call *call = call_of_key(start->key) ? NULL : new_call();
-  if (call == NULL) {
-    not_started(start, EAGAIN, STAGE_SLOT);
-    return;
-  }
   int program = open_program(start->program);
-  if (program == -1) {
-    not_started(start, errno, STAGE_PROGRAM);
-    give_back(call);
-    return;
-  }
+  *error = errno;
+  *stage = STAGE_EXEC;
+  if (program == -1) return false;
   if (!open_streams(start, &streams)) {
-    not_started(start, errno, STAGE_OPEN);
+    *error = errno;
+    *stage = STAGE_OPEN;
     close(program);
-    give_back(call);
-    return;
+    return false;
   }
-  pid_t pid = -1;
-  for (int tries = 0; tries < TEXT_BUSY_TRIES; tries++) {
-    pid = fork_function(start, &streams, program);
-    if (pid != -1 || errno != ETXTBSY) break;
-    /* A package upgrade is writing the program. Rare and short, so the others may wait that long. */
-    nanosleep(&(struct timespec){0, TEXT_BUSY_MS * 1000000L}, NULL);
-  }
-  int error = errno;
+  pid_t pid = fork_function(start, &streams, program);
+  *error = errno;
+  *stage = (uint8_t)child_stage;
   close(program);
-  if (pid == -1) {
-    close_streams(&streams);
-    not_started(start, error, (uint8_t)child_stage);
-    give_back(call);
+  if (pid != -1) {
+    begin_call(call, start, pid, &streams);
+    if (start->flags & F_UNSPOOLED) streams.out = streams.err = -1; /* kept, for what is written to them */
+  }
+  close_streams(&streams);
+  return pid != -1;
+}
+
+static void start_call(const struct start *start) {
+  int error;
+  uint8_t stage;
+  struct call *call = quitting ? NULL : new_call();
+  if (call == NULL) {
+    not_started(start, EAGAIN, STAGE_SPAWN);
     return;
   }
-  begin_call(call, start, pid, &streams);
-  if (start->flags & F_UNSPOOLED) streams.out = streams.err = -1; /* kept, for what is written to them */
-  close_streams(&streams);
+  if (try_start(call, start, &error, &stage)) return;
+  give_back(call);
+  /* Parts are used up: that start cannot be tried again. */
+  if (error == ETXTBSY && !(start->flags & (F_LAST_TRY | F_PARTS))) report_busy(start);
+  else not_started(start, error, stage);
+}
+
+/* False for more than a daemon may send. */
+static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
+  if (memcmp(parts.key, key, sizeof parts.key) != 0) {
+    drop_parts();
+    memcpy(parts.key, key, sizeof parts.key);
+    parts.size = 0;
+    parts.fd = memfd_create("args", MFD_CLOEXEC);
+    parts.error = parts.fd == -1 ? errno : 0;
+  }
+  parts.size += size;
+  if (parts.error == 0 && !write_all(parts.fd, bytes, size)) parts.error = errno;
+  return parts.size <= MAX_PARTS;
 }
 #endif
 
@@ -572,7 +668,7 @@ static void end_call(struct call *call, int status, const struct rusage *rusage)
     char exit_code[16] = "null", signal[32] = "null";
     if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
     else snprintf(exit_code, sizeof exit_code, "%d", code);
-    journal(call->key, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu}\n", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    journal(call->key, &call->torn, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu}\n", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
     out_bytes = trimmed_size(call->key, "out");
     err_bytes = trimmed_size(call->key, "err");
   }
@@ -590,18 +686,27 @@ static void sweep_soon(void) {
 
 /* SIGCHLDs coalesce: reap until there is nothing left. */
 static void reap(void) {
+  reap_at = -1;
   for (;;) {
     reap_again = !out_room();
     if (reap_again) return;
     siginfo_t info = {.si_pid = 0};
-    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid == 0) return;
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1) {
+      if (errno != ECHILD) reap_at = monotonic_ms() + RETRY_MS;
+      return;
+    }
+    if (info.si_pid == 0) return;
     struct call *call = call_of_pid(info.si_pid);
     bool leader = call != NULL && call->state == RUNNING;
     /* The leader is not reaped yet, so its number cannot be another's. */
     if (leader && !(call->flags & F_LEAVE_RUNNING)) kill(-info.si_pid, SIGKILL);
     int status;
     struct rusage usage;
-    if (wait4(info.si_pid, &status, 0, &usage) == info.si_pid && leader) end_call(call, status, &usage);
+    if (wait4(info.si_pid, &status, 0, &usage) != info.si_pid) {
+      reap_at = monotonic_ms() + RETRY_MS;
+      return;
+    }
+    if (leader) end_call(call, status, &usage);
     sweep_soon();
   }
 }
@@ -671,6 +776,8 @@ static bool must_die(const struct process *process, struct call **owner) {
   else has_key = true;
   if (*owner != NULL && (*owner)->state == RUNNING) return false;
   if (*owner != NULL && !((*owner)->flags & F_LEAVE_RUNNING)) return true;
+  /* With the key of a call that is forgotten here it was hidden behind another process when that was looked at. */
+  if (*owner == NULL && has_key && !ever_left_running) return true;
   if (*owner == NULL && !has_key && has_no_owner_left(process)) return true;
   if (*owner != NULL || has_key) spare(process);
   return false;
@@ -687,10 +794,13 @@ static bool look_at_child(pid_t pid) {
   return true;
 }
 
-/* Looks at every child once. What is killed orphans its own children to us: the next look finds those. */
-static bool look_at_children(void) {
+/*
+ * Looks at every child once; false if it could not. What is killed orphans its own children to us: the next look
+ * finds those.
+ */
+static bool look_at_children(bool *killed) {
   static char text[64 * 1024];
-  bool killed = false;
+  *killed = false;
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -699,22 +809,23 @@ static bool look_at_children(void) {
     return false;
   }
   size_t kept = 0;
-  for (ssize_t got; (got = read(fd, text + kept, sizeof text - 1 - kept)) > 0;) {
+  ssize_t got;
+  while ((got = read(fd, text + kept, sizeof text - 1 - kept)) > 0) {
     text[kept + (size_t)got] = '\0';
     char *at = text, *end;
-    for (pid_t pid; (pid = (pid_t)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) killed |= look_at_child(pid);
+    for (pid_t pid; (pid = (pid_t)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) *killed |= look_at_child(pid);
     kept = strlen(at);
     memmove(text, at, kept);
   }
   close(fd);
-  return killed;
+  return got == 0;
 }
 
 /* An ended call is forgotten once two looks in a row found nothing of it: a list of children that is read while it changes may miss one. */
 static void sweep(void) {
   int64_t begin = monotonic_ms();
-  bool killed = look_at_children();
-  for (int32_t *link = &ended_calls; *link != -1;) {
+  bool killed, looked = look_at_children(&killed);
+  for (int32_t *link = &ended_calls; looked && *link != -1;) {
     struct call *call = &calls[*link];
     if (++call->quiet < 2) {
       link = &call->next_ended;
@@ -724,8 +835,11 @@ static void sweep(void) {
     }
   }
   int64_t took = monotonic_ms() - begin;
-  sweep_pause = took * 9 > SWEEP_MS ? took * 9 : SWEEP_MS; /* at most a tenth of a core */
-  sweep_at = killed || ended_calls != -1 ? monotonic_ms() + sweep_pause : -1;
+  killing_sweeps = killed ? killing_sweeps + 1 : 0;
+  if (killing_sweeps == STUBBORN_SWEEPS) message("what functions left behind does not die of SIGKILL, or comes again as fast");
+  sweep_pause = killing_sweeps < STUBBORN_SWEEPS ? SWEEP_MS : STUBBORN_SWEEP_MS;
+  if (took * 9 > sweep_pause) sweep_pause = took * 9; /* at most a tenth of a core */
+  sweep_at = killed || !looked || ended_calls != -1 ? monotonic_ms() + sweep_pause : -1;
 }
 
 /* ---- frames in ---- */
@@ -814,9 +928,13 @@ static bool handle_frame(const uint8_t *bytes, size_t size) {
   uint8_t what;
   switch (take_u8(&reader)) {
     case 'S':
-      if (!read_start(&reader, &start)) return false;
+      /* A key that is in use would mean another call's files. */
+      if (!read_start(&reader, &start) || call_of_key(start.key) != NULL) return false;
       start_call(&start);
       return true;
+    case 'P':
+      take_key(&reader, key);
+      return !reader.bad && add_part(key, reader.at, (size_t)(reader.end - reader.at));
     case 'K':
       take_key(&reader, key);
       what = take_u8(&reader);
@@ -837,11 +955,11 @@ static bool has_whole_frame(void) {
   return in_size >= 4 && in_size - 4 >= take_u32(&reader);
 }
 
-/* Handles the whole frames in the buffer, as long as there is room for what they lead to. False: a malformed one. */
+/* Handles whole frames in the buffer, as long as there is room for what they lead to. False: a malformed one. */
 static bool handle_input(void) {
   size_t at = 0;
   bool good = true;
-  while (good && in_size - at >= 4 && out_room()) {
+  for (int frames = 0; good && frames < FRAMES_A_TURN && in_size - at >= 4 && out_room(); frames++) {
     struct reader reader = {in + at, in + in_size, false};
     uint32_t size = take_u32(&reader);
     if (size == 0 || size > MAX_FRAME) good = false;
@@ -867,22 +985,20 @@ static void bury_daemon(void) {
   close(daemon_fd);
   daemon_fd = -1;
   out_size = 0;
-  handle_input();
+  while (has_whole_frame() && handle_input()) {}
   drop_daemon();
 }
 
 static void read_daemon(void) {
-  while (daemon_fd != -1 && in_size < IN_SIZE && out_room()) {
-    ssize_t got = recv(daemon_fd, in + in_size, IN_SIZE - in_size, MSG_DONTWAIT);
-    if (got == -1 && errno == EINTR) continue;
-    if (got == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (got <= 0) {
-      bury_daemon();
-      return;
-    }
-    in_size += (size_t)got;
-    if (!handle_input()) refuse_daemon("malformed frame");
+  if (in_size == IN_SIZE || !out_room()) return;
+  ssize_t got = recv(daemon_fd, in + in_size, IN_SIZE - in_size, MSG_DONTWAIT);
+  if (got == -1 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM)) return;
+  if (got <= 0) {
+    bury_daemon();
+    return;
   }
+  in_size += (size_t)got;
+  if (!handle_input()) refuse_daemon("malformed frame");
 }
 
 /* ---- the daemon: one at a time ---- */
@@ -909,7 +1025,11 @@ static void accept_daemon(void) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd == -1) return;
+  if (fd == -1) {
+    /* EMFILE, ENOMEM: it must pass, and whoever connects stays in the queue. */
+    if (errno != EAGAIN) nanosleep(&(struct timespec){0, RETRY_MS * 1000000L}, NULL);
+    return;
+  }
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1 || (peer.uid != 0 && peer.uid != getuid())) {
     close(fd);
     return;
@@ -923,6 +1043,7 @@ static void accept_daemon(void) {
 static int next_timeout(void) {
   if (out_room() && (reap_again || has_whole_frame())) return 0;
   int64_t now = monotonic_ms(), due = sweep_at;
+  if (reap_at != -1 && (due == -1 || reap_at < due)) due = reap_at;
   if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
   if (due == -1) return -1;
   return due <= now ? 0 : (int)(due - now);
@@ -948,7 +1069,7 @@ static void run(void) {
       while (read(child_signals, info, sizeof info) > 0) {}
     }
     if (daemon_fd != -1 && out_size > 0) flush_out();
-    if (fds[0].revents || reap_again) reap();
+    if (fds[0].revents || reap_again || (reap_at != -1 && monotonic_ms() >= reap_at)) reap();
     if (daemon_fd != -1 && in_size > 0 && !handle_input()) refuse_daemon("malformed frame");
     if (fds[1].revents) read_daemon();
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
@@ -970,7 +1091,9 @@ static void listen_for_daemons(void) {
   unlinkat(run_dir, "forker.sock", 0);
   listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (listener == -1) fail("socket");
+  umask(077);
   if (bind(listener, (struct sockaddr *)&address, sizeof address) == -1) fail("bind");
+  umask(022); /* as functions have it; every file here is made with its mode */
   if (listen(listener, 8) == -1) fail("listen");
 }
 
@@ -978,11 +1101,12 @@ static void take_lock(void) {
   int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd == -1) fail("forker.lock");
   if (flock(fd, LOCK_EX | LOCK_NB) == -1) fail("another fork server has this run directory");
+  if (ftruncate(fd, 0) == -1 || dprintf(fd, "%d\n", (int)getpid()) < 0) fail("forker.lock"); /* for whoever looks for it */
 }
 
 static void set_up_signals(void) {
   sigset_t mask;
-  int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ};
+  for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL); /* KILL, STOP and glibc's own refuse: fine */
   for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
   sigemptyset(&mask);
   sigaddset(&mask, SIGCHLD);
@@ -1000,14 +1124,19 @@ int main(int argc, char **argv) {
     return 64;
   }
   bool says_ready = fcntl(ready, F_SETFD, FD_CLOEXEC) == 0;
+  for (int fd; (fd = open("/dev/null", O_RDWR)) <= 2;) /* else a pipe or a file of a call would get such a number */
+    if (fd == -1) fail("/dev/null");
   if (syscall(SYS_close_range, says_ready ? ready + 1 : ready, ~0u, 0) == -1 && errno != ENOSYS) fail("close_range");
-  umask(077);
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1) fail("subreaper");
   prctl(PR_SET_NAME, "noded-forker");
   run_dir = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (run_dir == -1) fail(argv[1]);
   if (read_small("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id) > 0) boot_id[strcspn(boot_id, "\n")] = '\0';
   reset_oom = read_small("/proc/self/oom_score_adj", text, sizeof text) > 0 && strtol(text, NULL, 10) != 0;
+  struct rlimit nofile;
+  if (getrlimit(RLIMIT_NOFILE, &nofile) == -1) fail("RLIMIT_NOFILE");
+  soft_nofile = nofile.rlim_cur;
+  own_nice = getpriority(PRIO_PROCESS, 0);
   set_up_signals();
   make_table();
   take_lock();

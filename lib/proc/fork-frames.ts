@@ -4,14 +4,17 @@
  * connection and nothing else.
  */
 import {constants} from 'node:os';
+import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
 
 export const frameVersion = 1;
 const maxFrameBytes = 128 * 1024;
 const keyBytes = 16;
 
-const flags = {leaveRunning: 1, user: 2, nice: 4, unspooled: 8, inline: 16} as const;
-const stages = ['', 'slot', 'open', 'program', 'fork', 'setup', 'exec'];
+const flags = {leaveRunning: 1, user: 2, nice: 4, unspooled: 8, inline: 16, parts: 32, lastTry: 64} as const;
+const stages = ['', 'open', 'spawn', 'exec'];
+/** Of a file that has gone. */
+const sizeUnknown = 2n ** 64n - 1n;
 
 export interface StartFrame {
   readonly key: string;
@@ -20,6 +23,8 @@ export interface StartFrame {
   readonly spooled: boolean;
   /** Arguments that go along; null if they are in `<key>.args`. */
   readonly args: Uint8Array | null;
+  /** Report a program that is being written as a failure, and not as busy. */
+  readonly lastTry: boolean;
 }
 
 export type ForkerFrame =
@@ -28,6 +33,7 @@ export type ForkerFrame =
   | {readonly type: 'started'; readonly key: string; readonly pid: number; readonly startTime: number}
   | {readonly type: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Buffer}
   | EndedFrame
+  | {readonly type: 'busy'; readonly key: string}
   | {readonly type: 'message'; readonly text: string};
 
 export interface EndedFrame {
@@ -39,14 +45,16 @@ export interface EndedFrame {
   readonly errno: string | null;
   readonly stage: string;
   readonly endedAtMs: number;
-  readonly stdoutBytes: number;
+  /** Null if the file has gone. */
+  readonly stdoutBytes: number | null;
   readonly stderrBytes: number;
 }
 
 /** Synonyms that Node does not use when it names the signal that ended a process. */
 const synonyms = new Set(['SIGIOT', 'SIGPOLL', 'SIGUNUSED']);
 const signalNames = new Map(Object.entries(constants.signals).filter(([name]) => !synonyms.has(name)).map(([name, number]) => [number as number, name]));
-const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number as number, name]));
+/** The first of two names for one number is the usual one: EAGAIN, not EWOULDBLOCK. */
+const errnoNames = new Map(Object.entries(constants.errno).reverse().map(([name, number]) => [number as number, name]));
 
 function frame(type: string, body: Buffer): Buffer {
   const head = Buffer.allocUnsafe(5);
@@ -55,13 +63,32 @@ function frame(type: string, body: Buffer): Buffer {
   return Buffer.concat([head, body]);
 }
 
-export function writeStart({key, spec, env, spooled, args}: StartFrame): Buffer {
+/** Bytes of the arguments that a start frame takes along; more goes into a file, or into frames before it. */
+export const maxInlineArgsBytes = 64 * 1024;
+
+function writeParts(key: string, args: Uint8Array): Buffer {
+  const frames: Buffer[] = [];
+  for (let at = 0; at < args.byteLength; at += maxInlineArgsBytes) {
+    frames.push(frame('P', Buffer.concat([Buffer.from(key, 'latin1'), args.subarray(at, at + maxInlineArgsBytes)])));
+  }
+  return Buffer.concat(frames);
+}
+
+export function writeStart(start: StartFrame): Buffer {
+  const {key, args} = start;
+  if (args === null || args.byteLength <= maxInlineArgsBytes) return writeOneStart(start, 0);
+  return Buffer.concat([writeParts(key, args), writeOneStart({...start, args: null}, flags.parts)]);
+}
+
+function writeOneStart({key, spec, env, spooled, args, lastTry}: StartFrame, more: number): Buffer {
   const bits =
     (spec.leaveRunning ? flags.leaveRunning : 0) |
     (spec.user === null ? 0 : flags.user) |
     (spec.nice === null ? 0 : flags.nice) |
     (spooled ? 0 : flags.unspooled) |
-    (args === null ? 0 : flags.inline);
+    (args === null ? 0 : flags.inline) |
+    (lastTry ? flags.lastTry : 0) |
+    more;
   const strings = Buffer.from(`${spec.program}\0`);
   const variables = Buffer.from(env.map((variable) => `${variable}\0`).join(''));
   const numbers = Buffer.allocUnsafe(21);
@@ -83,20 +110,41 @@ export function writeQuit(): Buffer {
   return frame('Q', Buffer.alloc(0));
 }
 
-/** Bytes of the arguments that a start frame takes along; more goes into a file. */
-export const maxInlineArgsBytes = 64 * 1024;
-
 /** A frame that this version of noded does not know, or that is not one at all. */
 export class FrameError extends Error {
   override readonly name = 'FrameError';
 }
 
-const keyOf = (body: Buffer): string => body.toString('latin1', 0, keyBytes);
+/** Bytes of the bodies: exactly so many, or at least so many where the rest is text or output. */
+const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least']>> = {
+  W: [8, 'exactly'],
+  L: [keyBytes + 12, 'exactly'],
+  A: [keyBytes + 12, 'exactly'],
+  O: [keyBytes + 1, 'at least'],
+  E: [keyBytes + 54, 'exactly'],
+  B: [keyBytes, 'exactly'],
+  M: [0, 'at least'],
+};
+
+function checkSize(type: string, bytes: number): void {
+  const size = bodySizes[type];
+  if (size === undefined) throw new FrameError(`a frame of the unknown type ${JSON.stringify(type)}`);
+  const [wanted, how] = size;
+  if (how === 'exactly' ? bytes !== wanted : bytes < wanted) throw new FrameError(`a frame of type ${type} with ${bytes} bytes instead of ${how} ${wanted}`);
+}
+
+function keyOf(body: Buffer): string {
+  const key = body.toString('latin1', 0, keyBytes);
+  if (!isKey(key)) throw new FrameError('a frame without a key');
+  return key;
+}
 
 function readEnded(body: Buffer): EndedFrame {
   const at = keyBytes;
   const kind = body.readUInt8(at);
   const code = body.readInt32LE(at + 1);
+  const stdoutBytes = body.readBigUInt64LE(at + 38);
+  const stderrBytes = body.readBigUInt64LE(at + 46);
   return {
     type: 'ended',
     key: keyOf(body),
@@ -105,12 +153,13 @@ function readEnded(body: Buffer): EndedFrame {
     errno: kind === 2 ? (errnoNames.get(code) ?? 'EUNKNOWN') : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
     endedAtMs: Number(body.readBigInt64LE(at + 6)),
-    stdoutBytes: Number(body.readBigUInt64LE(at + 38)),
-    stderrBytes: Number(body.readBigUInt64LE(at + 46)),
+    stdoutBytes: stdoutBytes === sizeUnknown ? null : Number(stdoutBytes),
+    stderrBytes: stderrBytes === sizeUnknown ? 0 : Number(stderrBytes),
   };
 }
 
 function readFrame(type: string, body: Buffer): ForkerFrame {
+  checkSize(type, body.length);
   switch (type) {
     case 'W':
       return {type: 'welcome', version: body.readUInt32LE(0), pid: body.readUInt32LE(4)};
@@ -123,10 +172,10 @@ function readFrame(type: string, body: Buffer): ForkerFrame {
       return {type: 'output', key: keyOf(body), stream: body.readUInt8(keyBytes) === 1 ? 'stdout' : 'stderr', bytes: Buffer.from(body.subarray(keyBytes + 1))};
     case 'E':
       return readEnded(body);
-    case 'M':
-      return {type: 'message', text: body.toString()};
+    case 'B':
+      return {type: 'busy', key: keyOf(body)};
     default:
-      throw new FrameError(`a frame of the unknown type ${JSON.stringify(type)}`);
+      return {type: 'message', text: body.toString()};
   }
 }
 
@@ -143,18 +192,10 @@ export class FrameReader {
       const size = bytes.readUInt32LE(at);
       if (size === 0 || size > maxFrameBytes) throw new FrameError(`a frame of ${size} bytes`);
       if (bytes.length - at - 4 < size) break;
-      frames.push(this.read(bytes.subarray(at + 4, at + 4 + size)));
+      frames.push(readFrame(String.fromCharCode(bytes[at + 4]!), bytes.subarray(at + 5, at + 4 + size)));
       at += 4 + size;
     }
     this.rest = bytes.subarray(at);
     return frames;
-  }
-
-  private read(bytes: Buffer): ForkerFrame {
-    try {
-      return readFrame(String.fromCharCode(bytes[0]!), bytes.subarray(1));
-    } catch (error) {
-      throw error instanceof FrameError ? error : new FrameError('a frame that is too short');
-    }
   }
 }

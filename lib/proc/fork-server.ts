@@ -33,6 +33,7 @@ export function startForkServer(program: string, runDir: string): Promise<void> 
     const timer = setTimeout(() => fail('it did not get ready'), limits.forkServerStartMs);
     const fail = (why: string): void => {
       clearTimeout(timer);
+      child.kill('SIGKILL');
       reject(new Error(`${program}: ${said.trim() || why}`));
     };
     child.once('error', (error) => fail(error.message));

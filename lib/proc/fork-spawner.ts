@@ -2,21 +2,24 @@
  * A spawner over a fork server's socket (DESIGN.md section 7). The fork server starts, reaps and kills;
  * it outlives the daemon, so calls that run are taken over by the next one.
  */
+import {once} from 'node:events';
 import type {Socket} from 'node:net';
-import {wallMs} from '../base/duration';
+import {setTimeout as pause} from 'node:timers/promises';
+import {monotonicMs, wallMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import {readJournal} from '../call/journal';
-import type {EndedLine} from '../call/journal';
+import type {EndedLine, JournalRecord} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
 import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
-import type {EndedFrame, ForkerFrame} from './fork-frames';
+import type {EndedFrame, ForkerFrame, StartFrame} from './fork-frames';
 import {findForkServer, startForkServer} from './fork-server';
 import {endingOfProcess} from './ending';
-import type {OutputSizes} from './ending';
+import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
+import {killProcess} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
@@ -36,11 +39,20 @@ interface Running {
   readonly maxOutputBytes: number;
   readonly spooled: boolean;
   readonly sink: SpawnSink;
+  /** What it is started with; null once it runs. */
+  start: Omit<StartFrame, 'lastTry'> | null;
+  tries: number;
+  /** The hardest signal that was asked for: it is sent again when nobody knows whether it arrived. */
+  wanted: 'terminate' | 'kill' | null;
   pid: number;
   startTime: number;
   stdout: Buffer;
   stderr: Buffer;
 }
+
+type RunningFacts = Pick<Running, 'key' | 'leaveRunning' | 'maxOutputBytes' | 'spooled' | 'sink' | 'start'>;
+
+const newRunning = (facts: RunningFacts): Running => ({...facts, tries: 1, wanted: null, pid: 0, startTime: 0, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0)});
 
 /** A call of an earlier daemon that the fork server still runs. */
 export interface LiveCall {
@@ -64,110 +76,161 @@ export class ForkSpawner implements Spawner {
 
   /** Connects to the fork server that is there, or starts one. Resolves with the calls that it runs. */
   async connect(): Promise<ReadonlyMap<string, LiveCall>> {
-    const {program, runDir, log} = this.options;
-    let socket = await findForkServer(runDir);
-    if (socket === null) {
-      await startForkServer(program, runDir);
-      socket = await findForkServer(runDir);
-      if (socket === null) throw new Error(`${program}: it is ready and does not listen`);
-    } else {
-      log.info({}, 'found the fork server of an earlier noded');
+    for (const due = monotonicMs() + limits.forkServerStartMs; ; ) {
+      try {
+        await this.use(await this.reach());
+        return new Map(this.live);
+      } catch (error) {
+        // One that was about to leave, or that just began in another's place: both pass.
+        if (monotonicMs() > due - limits.forkServerRetryMs) throw error;
+        await pause(limits.forkServerRetryMs / 5);
+      }
     }
-    await this.use(socket);
-    return this.live;
   }
 
   spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess {
     const {key, spec, args, spooled} = request;
-    this.running.set(key, {key, leaveRunning: spec.leaveRunning, maxOutputBytes: spec.maxOutputBytes, spooled, sink, pid: 0, startTime: 0, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0)});
-    this.send(writeStart({key, spec, env: Object.entries(environment(request)).map(([name, value]) => `${name}=${value}`), spooled, args}));
-    return this.processOf(key);
+    const {leaveRunning, maxOutputBytes} = spec;
+    const env = Object.entries(environment(request)).map(([name, value]) => `${name}=${value}`);
+    const running = newRunning({key, leaveRunning, maxOutputBytes, spooled, sink, start: {key, spec, env, spooled, args}});
+    this.running.set(key, running);
+    this.sendStart(running);
+    return this.processOf(running);
   }
 
   /** Takes over a call of an earlier daemon; its end is reported to `sink`. */
   adopt(key: string, {leaveRunning, maxOutputBytes}: {readonly leaveRunning: boolean; readonly maxOutputBytes: number}, sink: SpawnSink): FunctionProcess {
-    const {pid, startTime} = this.live.get(key)!;
-    const running: Running = {key, leaveRunning, maxOutputBytes, spooled: true, sink, pid, startTime, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0)};
+    const running: Running = {...newRunning({key, leaveRunning, maxOutputBytes, spooled: true, sink, start: null}), ...this.live.get(key)};
     this.running.set(key, running);
     const ended = this.early.get(key);
-    if (ended !== undefined) setImmediate(() => this.ended(running, ended));
-    return this.processOf(key);
+    this.early.delete(key);
+    if (ended !== undefined) setImmediate(() => void this.ended(running, ended));
+    // Its fork server died meanwhile, and another one is here; otherwise it is seen to when there is one.
+    else if (this.socket !== null && !this.live.has(key)) setImmediate(() => void this.settle([running]));
+    return this.processOf(running);
   }
 
-  /** Ends the fork server and whatever it still runs; resolves when it has gone. */
+  /** Ends the fork server and whatever it still runs; resolves when it has gone, or does not go. */
   async quit(): Promise<void> {
     this.closing = true;
     const {socket} = this;
     if (socket === null || socket.destroyed) return;
-    const gone = new Promise((resolve) => socket.once('close', resolve));
     this.send(writeQuit());
-    await gone;
+    if (!(await this.closes(socket))) this.options.log.warn({}, 'the fork server does not end');
   }
 
-  /** Leaves the fork server alone with its calls. */
+  /** Leaves the fork server alone with its calls. What was sent to it still reaches it. */
   async leave(): Promise<void> {
     this.closing = true;
-    this.socket?.destroy();
+    const {socket} = this;
+    if (socket === null || socket.destroyed) return;
+    this.flush();
+    socket.end();
+    await this.closes(socket);
+    socket.destroy();
   }
 
-  private processOf(key: string): FunctionProcess {
-    return {signal: (what) => void (this.running.has(key) && this.send(writeSignal(key, what)))};
+  private closes(socket: Socket): Promise<boolean> {
+    return Promise.race([once(socket, 'close').then(() => true), pause(limits.closeGraceMs, false, {ref: false})]);
   }
 
-  /** What is sent in one turn of the loop leaves in one write. */
+  private async reach(): Promise<Socket> {
+    const {program, runDir, log} = this.options;
+    const found = await findForkServer(runDir);
+    if (found !== null) log.info({}, 'found a fork server');
+    if (found !== null) return found;
+    await startForkServer(program, runDir);
+    const socket = await findForkServer(runDir);
+    if (socket === null) throw new Error(`${program}: it is ready and does not listen`);
+    return socket;
+  }
+
+  private processOf(running: Running): FunctionProcess {
+    const signal = (what: 'terminate' | 'kill'): void => {
+      if (this.running.get(running.key) !== running) return;
+      if (running.wanted !== 'kill') running.wanted = what;
+      this.send(writeSignal(running.key, what));
+    };
+    return {signal};
+  }
+
+  private sendStart({start, tries}: Running): void {
+    if (start !== null) this.send(writeStart({...start, lastTry: tries >= limits.busyProgramTries}));
+  }
+
+  /** What is sent in one turn of the loop leaves in one write. Without a connection nothing is kept: what still counts is sent again. */
   private send(frame: Buffer): void {
-    if (this.outgoing.push(frame) === 1) process.nextTick(() => this.socket?.write(Buffer.concat(this.outgoing.splice(0))));
+    if (this.socket !== null && this.outgoing.push(frame) === 1) process.nextTick(() => this.flush());
+  }
+
+  private flush(): void {
+    if (this.outgoing.length > 0) this.socket?.write(Buffer.concat(this.outgoing));
+    this.outgoing = [];
   }
 
   private use(socket: Socket): Promise<void> {
     const reader = new FrameReader();
     this.live.clear();
     return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => socket.destroy(new Error('it does not say a word')), limits.forkServerStartMs);
       socket.on('data', (chunk) => {
         try {
-          for (const frame of reader.push(chunk)) if (this.take(frame, socket)) resolve();
+          for (const frame of reader.push(chunk)) this.take(frame, socket, resolve);
         } catch (error) {
           this.options.log.warn({}, `the fork server: ${messageOf(error)}`);
           socket.destroy();
         }
+        if (this.socket === socket) clearTimeout(timer);
       });
       socket.on('error', (error) => this.options.log.warn({}, `the fork server: ${messageOf(error)}`));
       socket.once('close', () => {
+        clearTimeout(timer);
         reject(new Error('the fork server closed the connection'));
         this.lost(socket);
       });
     });
   }
 
-  /** True for the frame that ends the introduction. */
-  private take(frame: ForkerFrame, socket: Socket): boolean {
+  private take(frame: ForkerFrame, socket: Socket, introduced: () => void): void {
+    if (frame.type === 'message') return this.options.log.warn({}, `the fork server says: ${frame.text}`);
+    if (frame.type === 'live') return void this.live.set(frame.key, {pid: frame.pid, startTime: frame.startTime});
     if (frame.type === 'welcome') {
       if (frame.version !== frameVersion) throw new Error(`speaks version ${frame.version}, and this noded ${frameVersion}`);
       this.socket = socket;
       this.unavailable = null;
-      return true;
-    }
-    if (frame.type === 'message') {
-      this.options.log.warn({}, `the fork server says: ${frame.text}`);
-      return false;
-    }
-    if (frame.type === 'live') {
-      this.live.set(frame.key, {pid: frame.pid, startTime: frame.startTime});
-      return false;
+      for (const [key, live] of this.live) this.attach(this.running.get(key), live);
+      return introduced();
     }
     const running = this.running.get(frame.key);
     if (running === undefined) {
       if (frame.type === 'ended') this.early.set(frame.key, frame);
-    } else if (frame.type === 'started') {
-      running.pid = frame.pid;
-      running.startTime = frame.startTime;
-      running.sink.started(frame.pid);
-    } else if (frame.type === 'output') {
-      running[frame.stream] = frame.bytes;
-    } else {
-      void this.ended(running, frame);
-    }
-    return false;
+    } else if (frame.type === 'started') this.started(running, frame);
+    else if (frame.type === 'output') running[frame.stream] = frame.bytes;
+    else if (frame.type === 'busy') this.tryLater(running);
+    else void this.ended(running, frame);
+  }
+
+  /** A call that went on while there was no connection. */
+  private attach(running: Running | undefined, live: LiveCall): void {
+    if (running === undefined) return;
+    if (running.pid === 0) this.started(running, live);
+    if (running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
+  }
+
+  private started(running: Running, {pid, startTime}: LiveCall): void {
+    // A signal that came before could not find it.
+    const again = running.tries > 1;
+    Object.assign(running, {pid, startTime, start: null});
+    if (again && running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
+    running.sink.started(pid);
+  }
+
+  private tryLater(running: Running): void {
+    running.tries += 1;
+    if (running.tries === 2) this.options.log.warn({key: running.key, program: running.start?.spec.program}, 'a program is being written; its start is tried again');
+    setTimeout(() => {
+      if (this.running.get(running.key) === running) this.sendStart(running);
+    }, limits.busyProgramPauseMs);
   }
 
   private async ended(running: Running, frame: EndedFrame): Promise<void> {
@@ -176,13 +239,12 @@ export class ForkSpawner implements Spawner {
     this.running.delete(key);
     if (!spooled) spool.keepUnspooled(key, stdout, stderr);
     const {exitCode, signal, errno, stage, endedAtMs: atMs} = frame;
-    const sizes = spooled ? {stdoutBytes: frame.stdoutBytes, stderrBytes: frame.stderrBytes} : spool.sizes(key);
-    running.sink.ended(await this.endingOf(running, errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs}, sizes));
+    running.sink.ended(await this.endingOf(running, errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs}, spooled ? frame : spool.sizes(key)));
   }
 
-  private endingOf({key, maxOutputBytes}: Running, ended: EndedLine, sizes: OutputSizes): Promise<Ending> {
+  private endingOf({key, spooled, maxOutputBytes}: Running, ended: EndedLine, sizes: KnownSizes): Promise<Ending> {
     const {spool, newScanner} = this.options;
-    return endingOfProcess(key, ended, sizes, {source: spool, newScanner, maxOutputBytes});
+    return endingOfProcess(key, ended, sizes, {source: spool, newScanner, maxOutputBytes: spooled ? maxOutputBytes : Math.min(maxOutputBytes, limits.maxUnspooledBytes)});
   }
 
   /** The connection is gone, and perhaps the fork server. Its calls are taken over again, or settled; and there must be another one. */
@@ -192,36 +254,46 @@ export class ForkSpawner implements Spawner {
     this.outgoing = [];
     this.unavailable = 'the connection to the fork server is lost; it is being looked for';
     this.options.log.warn({calls: this.running.size}, this.unavailable);
-    void this.reconnect([...this.running.values()]);
+    void this.reconnect();
   }
 
-  private async reconnect(before: readonly Running[]): Promise<void> {
+  private async reconnect(): Promise<void> {
+    if (this.closing) return;
     try {
       await this.connect();
-      this.options.log.info({calls: this.live.size}, 'a fork server is there again');
     } catch (error) {
       this.options.log.warn({}, `cannot have a fork server: ${messageOf(error)}`);
-      setTimeout(() => void this.reconnect(before), limits.forkServerRetryMs).unref();
+      setTimeout(() => void this.reconnect(), limits.forkServerRetryMs).unref();
       return;
     }
-    await this.settle(before.filter(({key}) => !this.live.has(key) && this.running.has(key)));
+    this.options.log.info({calls: this.live.size}, 'a fork server is there again');
+    await this.settle([...this.running.values()].filter(({key}) => !this.live.has(key)));
   }
 
   /** Calls that no fork server has any more: what the journal says of them, or `lost` once their processes are dead. */
   private async settle(gone: readonly Running[]): Promise<void> {
     const {trees} = this.options;
-    for (const running of gone) this.running.delete(running.key);
-    for (const {key, pid, startTime, leaveRunning} of gone) if (!leaveRunning) trees.sweep({key, pid, startTime});
+    for (const running of gone) {
+      this.running.delete(running.key);
+      const started = this.recordOf(running)?.started ?? null;
+      if (running.pid === 0 && started !== null) this.started(running, started);
+      const {key, pid, startTime, leaveRunning} = running;
+      // What a `leave_running` function started may go on; the function process itself has nobody to report to.
+      if (leaveRunning) killProcess({pid, startTime});
+      else trees.sweep({key, pid, startTime});
+    }
     await trees.idle();
     for (const running of gone) running.sink.ended(await this.endingOnFile(running));
   }
 
+  private recordOf({key, spooled}: Running): JournalRecord | null {
+    const content = spooled ? this.options.spool.journal(key) : null;
+    return content === null ? null : readJournal(key, content);
+  }
+
   private async endingOnFile(running: Running): Promise<Ending> {
-    const {key, spooled} = running;
-    const {spool} = this.options;
-    const content = spooled ? spool.journal(key) : null;
-    const ended = content === null ? null : (readJournal(key, content)?.ended ?? null);
+    const ended = this.recordOf(running)?.ended ?? null;
     if (ended === null) return {kind: 'lost', reason: 'the fork server died under it', endedAtMs: wallMs()};
-    return this.endingOf(running, ended, spool.sizes(key));
+    return this.endingOf(running, ended, this.options.spool.sizes(running.key));
   }
 }

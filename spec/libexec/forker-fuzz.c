@@ -6,6 +6,7 @@
 
 struct start;
 static void start_call(const struct start *start);
+static _Bool add_part(const char *key, const unsigned char *bytes, unsigned long size);
 
 #include "../../libexec/noded-forker.c"
 
@@ -17,6 +18,12 @@ static void start_call(const struct start *start) {
   for (uint32_t i = 0; i < start->args_size; i++) seen += start->args[i];
 }
 
+static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
+  seen += strlen(key);
+  for (size_t i = 0; i < size; i++) seen += bytes[i];
+  return size < MAX_FRAME / 2;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static int made;
   if (!made++) make_table();
@@ -24,6 +31,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   memcpy(in, data, size);
   in_size = size;
   quitting = false;
-  handle_input();
+  while (has_whole_frame() && handle_input()) {}
   return 0;
 }

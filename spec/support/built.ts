@@ -3,6 +3,7 @@ import {spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
+import {buildForker} from './forker-builds';
 
 const checkout = join(__dirname, '../..');
 
@@ -10,12 +11,16 @@ export class BuiltNoded {
   readonly root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-built-')));
   readonly program = join(this.root, 'bin/noded');
 
-  /** Compiles; takes some seconds. Throws with the compiler's words if it made nothing. */
-  constructor() {
+  /** Compiles; takes some seconds. Without `forker` it has no fork server. Throws with the compiler's words if it made nothing. */
+  constructor({forker = false}: {readonly forker?: boolean} = {}) {
     const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
     const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false'], {encoding: 'utf8'});
     if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${stdout}`);
     for (const name of ['package.json', 'bin']) fs.cpSync(join(checkout, name), join(this.root, name), {recursive: true});
+    if (forker) {
+      fs.mkdirSync(join(this.root, 'libexec'));
+      fs.copyFileSync(buildForker(), join(this.root, 'libexec/noded-forker'));
+    }
     fs.symlinkSync(join(checkout, 'node_modules'), join(this.root, 'node_modules'));
   }
 

@@ -8,21 +8,50 @@ import {drawKey} from '../../lib/call/call-id';
 import type {FunctionProcess, FunctionSpec, Spawner} from '../../lib/call/spawner';
 import {ChildSpawner} from '../../lib/proc/child-spawner';
 import type {ChildSpawnerOptions} from '../../lib/proc/child-spawner';
+import {ForkSpawner} from '../../lib/proc/fork-spawner';
+import type {ForkSpawnerOptions} from '../../lib/proc/fork-spawner';
 import {ProcessTrees} from '../../lib/proc/process-tree';
 import {Spool} from '../../lib/proc/spool';
 import {JsonScanner} from '../../lib/rpc/json-scan';
 import {writeFunction} from './daemon';
-import {allProcesses, processesWith} from './processes';
+import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
+import {allProcesses, forkServersIn, isAlive, processesWith} from './processes';
 import {until} from './until';
 
-/** Makes one spawner; `close` ends what belongs to it. */
+interface KindOptions extends ChildSpawnerOptions {
+  readonly runDir: string;
+  readonly log: ForkSpawnerOptions['log'];
+}
+
+interface MadeSpawner {
+  readonly spawner: Spawner;
+  /** Resolves when it can start something. */
+  open(): Promise<unknown>;
+  /** Ends what belongs to it. */
+  close(): Promise<void>;
+}
+
+/** Makes one spawner. */
 export interface SpawnerKind {
   readonly name: string;
-  make(options: ChildSpawnerOptions): {readonly spawner: Spawner; close(): Promise<void>};
+  make(options: KindOptions): MadeSpawner;
+}
+
+/** A fork spawner over this program. */
+export function forkerKind(name: string, program: () => string): SpawnerKind {
+  const make = (options: KindOptions): MadeSpawner => {
+    const spawner = new ForkSpawner({...options, program: program()});
+    return {spawner, open: () => spawner.connect(), close: () => spawner.quit()};
+  };
+  return {name, make};
 }
 
 /** Every spawner there is: the specs of spec/proc/spawner-*.spec.ts run against each. */
-export const spawnerKinds: readonly SpawnerKind[] = [{name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), close: async () => {}})}];
+export const spawnerKinds: readonly SpawnerKind[] = [
+  {name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), open: async () => {}, close: async () => {}})},
+  forkerKind('fork-spawner', buildForker),
+  ...(sanitizedForkerProblem() === null ? [forkerKind('fork-spawner, sanitized', buildSanitizedForker)] : []),
+];
 
 /** One spawn, and what its sink was told. */
 export class Run {
@@ -73,18 +102,41 @@ export class SpawnerBench {
   readonly warnings: string[] = [];
   readonly trees: ProcessTrees;
   readonly spool: Spool;
+  readonly runDir = join(this.root, 'run');
   readonly spawner: Spawner;
-  private readonly closeSpawner: () => Promise<void>;
+  private readonly made: MadeSpawner;
 
-  constructor(kind: SpawnerKind) {
+  constructor(readonly kind: SpawnerKind) {
     fs.chmodSync(this.root, 0o755);
     fs.mkdirSync(this.functionsDir, {mode: 0o755});
-    const log = {warn: (_fields: object, message: string) => void this.warnings.push(message)};
+    fs.mkdirSync(this.runDir, {mode: 0o700});
+    const log = {warn: (_fields: object, message: string) => void this.warnings.push(message), info: () => {}};
     this.trees = new ProcessTrees({log});
-    this.spool = new Spool({runDir: join(this.root, 'run'), minFreeBytes: 0, log});
-    const made = kind.make({spool: this.spool, trees: this.trees, newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), log});
-    this.spawner = made.spawner;
-    this.closeSpawner = () => made.close();
+    this.spool = new Spool({runDir: this.runDir, minFreeBytes: 0, log});
+    this.made = kind.make({spool: this.spool, trees: this.trees, newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), log, runDir: this.runDir});
+    this.spawner = this.made.spawner;
+  }
+
+  /** Resolves when the spawner can start something. */
+  async open(): Promise<void> {
+    await this.made.open();
+  }
+
+  /** Resolves when no process carries the key of this run any more. */
+  async nothingLeftOf(run: Run): Promise<void> {
+    await this.trees.idle();
+    await until('nothing is left of the function', () => this.processesOf(run).length === 0);
+  }
+
+  /** Resolves when this process is dead. */
+  async dead(pid: number): Promise<void> {
+    await this.trees.idle();
+    await until(`process ${pid} is dead`, () => !isAlive(pid));
+  }
+
+  /** The fork server, if it is one. */
+  get forkServer(): number {
+    return forkServersIn(this.runDir)[0] ?? 0;
   }
 
   /** Writes a program and gives what a manifest would say of it. */
@@ -156,7 +208,7 @@ export class SpawnerBench {
 
   /** Kills what is left and removes the files. */
   async dispose(): Promise<void> {
-    await this.closeSpawner();
+    await this.made.close();
     await this.trees.idle();
     for (const pid of this.processesHere()) process.kill(pid, 'SIGKILL');
     await until('nothing of the bench is left', () => this.processesHere().length === 0);
@@ -171,7 +223,10 @@ export function describeSpawners(topic: string, table: (bench: () => SpawnerBenc
   for (const kind of spawnerKinds) {
     describeOne(`${kind.name}: ${topic}`, () => {
       let bench: SpawnerBench;
-      before(() => (bench = new SpawnerBench(kind)));
+      before(async () => {
+        bench = new SpawnerBench(kind);
+        await bench.open();
+      });
       after(() => bench.dispose());
       table(() => bench);
     });

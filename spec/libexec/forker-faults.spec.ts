@@ -1,0 +1,129 @@
+import {expect} from 'chai';
+import {spawn, spawnSync} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
+import {once} from 'node:events';
+import * as fs from 'node:fs';
+import {describeIf} from '../support/as-root';
+import {buildForker} from '../support/forker-builds';
+import {SpawnerBench, forkerKind} from '../support/spawner-bench';
+import type {Run} from '../support/spawner-bench';
+import {until} from '../support/until';
+
+interface Fault {
+  /** Name of the system call, the error, and which one of them in the life of a call. */
+  readonly call: string;
+  readonly errno: string;
+  readonly nth: number;
+  /** Made by the child before exec; else by the fork server itself. */
+  readonly inChild?: true;
+  readonly what: string;
+  /** The stage of the start that fails; or the call goes on, and this is what the fork server says, if anything. */
+  readonly stage?: 'open' | 'spawn' | 'exec';
+  readonly says?: RegExp;
+}
+
+const journal = /cannot write to the journal/;
+
+const faults: readonly Fault[] = [
+  ...['EMFILE', 'ENFILE', 'ENOMEM'].flatMap((errno): Fault[] => [
+    {call: 'openat', errno, nth: 1, what: 'the program', stage: 'exec'},
+    {call: 'openat', errno, nth: 2, what: 'the file of stdout', stage: 'open'},
+    {call: 'openat', errno, nth: 3, what: 'the file of stderr', stage: 'open'},
+    {call: 'memfd_create', errno, nth: 1, what: 'memory for the arguments', stage: 'open'},
+    // Its start time if a clock tick passed meanwhile, its journal twice, the list of children, what these are.
+    ...[4, 5, 6, 7, 8].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
+  ]),
+  {call: 'openat', errno: 'ENOSPC', nth: 2, what: 'the file of stdout', stage: 'open'},
+  ...['ENOSPC', 'ENOMEM', 'EAGAIN'].flatMap((errno): Fault[] => [
+    {call: 'write', errno, nth: 1, what: 'the arguments', stage: 'open'},
+    {call: 'write', errno, nth: 2, what: 'the journal, for the start', says: journal},
+    {call: 'write', errno, nth: 3, what: 'the journal, for the end', says: journal},
+  ]),
+  ...['EAGAIN', 'ENOMEM'].flatMap((errno): Fault[] => [
+    {call: 'vfork,clone,clone3', errno, nth: 1, what: 'a process', stage: 'spawn'},
+    {call: 'execveat', errno, nth: 1, inChild: true, what: 'exec', stage: 'exec'},
+    {call: 'setsid', errno, nth: 1, inChild: true, what: 'a session', stage: 'spawn'},
+    {call: 'dup2', errno, nth: 3, inChild: true, what: 'a standard stream', stage: 'spawn'},
+    {call: 'prlimit64', errno, nth: 1, inChild: true, what: 'a limit', stage: 'spawn'},
+    {call: 'rt_sigprocmask', errno, nth: 1, inChild: true, what: 'the signal mask', stage: 'spawn'},
+    {call: 'waitid', errno, nth: 1, what: 'a look for ended processes'},
+    {call: 'wait4', errno, nth: 1, what: 'reaping'},
+    {call: 'kill', errno, nth: 1, what: 'the signal to what is left of the group'},
+    {call: 'read', errno, nth: 1, what: 'the signals, or its start time'},
+    {call: 'read', errno, nth: 2, what: 'the signals or the children'},
+    {call: 'sendto', errno, nth: 1, what: 'the report of the start'},
+    {call: 'sendto', errno, nth: 2, what: 'the report of the end'},
+    {call: 'poll', errno, nth: 1, what: 'the wait for news'},
+    {call: 'recvfrom', errno, nth: 1, what: 'a frame'},
+  ]),
+];
+
+const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+
+/** Whether it waits with nothing due: a look for leftovers that is still to come would be among the calls that are counted. */
+function isIdle(pid: number): boolean {
+  const [, , , timeout = '0x0'] = fs.readFileSync(`/proc/${pid}/syscall`, 'latin1').split(' ');
+  return (BigInt(timeout) & 0xffffffffn) === 0xffffffffn;
+}
+
+/** Why faults cannot be injected here, or null. */
+function strace(): string | null {
+  const {error, status, stderr} = spawnSync('strace', ['-qq', '-o', '/dev/null', '-e', 'inject=chdir:error=ENOMEM:when=1', 'true'], {encoding: 'utf8'});
+  if (process.arch !== 'x64') return 'the names of system calls are those of x86-64';
+  return error?.message ?? (status === 0 ? null : stderr);
+}
+
+describeIf('a system call of the fork server that fails', strace(), () => {
+  let bench: SpawnerBench;
+  let tracer: ChildProcess | null = null;
+
+  before(async () => {
+    bench = new SpawnerBench(forkerKind('fork-spawner', buildForker));
+    await bench.open();
+  });
+  async function release(): Promise<void> {
+    if (tracer === null) return;
+    const ended = once(tracer, 'exit');
+    tracer.kill('SIGINT');
+    await ended;
+    tracer = null;
+  }
+  afterEach(release);
+  after(() => bench.dispose());
+
+  async function inject({call, errno, nth, inChild}: Fault): Promise<void> {
+    const server = bench.forkServer;
+    await until('the fork server has nothing to do', () => isIdle(server));
+    const follow = inChild === true ? ['-f'] : [];
+    tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, '-p', String(server)], {stdio: 'ignore'});
+    await until('the fork server is traced', () => tracerOf(server) !== 0);
+  }
+
+  for (const fault of faults) {
+    const {call, errno, nth, what, stage, says} = fault;
+    const title = stage === undefined ? 'ends no call' : `is a start that failed, with its errno and "${stage}"`;
+    it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
+      const spec = bench.define('prints', '#!/bin/sh\nsetsid sleep 60 &\necho note >&2\nexec cat\n');
+      await inject(fault);
+      bench.warnings.length = 0;
+      const server = bench.forkServer;
+      const run: Run = await bench.run(spec, {args: '[1]'});
+      if (stage === undefined) {
+        expect(run.ending).to.include({kind: 'exited', exitCode: 0, output: 'json'});
+        expect(run.events).to.deep.equal(['spawn returned', 'started', 'ended']);
+      } else {
+        expect(run.ending).to.include({kind: 'not_started', errno, stage});
+        expect(run.events).to.deep.equal(['spawn returned', 'ended']);
+      }
+      if (says !== undefined) await until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
+      // What was left behind is looked for while faults are still to come; but every child has a count of its own.
+      await bench.nothingLeftOf(run);
+      await release();
+      const next = await bench.run(spec, {args: '[2]'});
+      expect(next.ending).to.include({kind: 'exited', exitCode: 0, output: 'json'});
+      expect(next.stdout).to.equal('[2]');
+      await bench.nothingLeftOf(next);
+      expect(bench.forkServer).to.equal(server);
+    });
+  }
+});

@@ -1,0 +1,159 @@
+import {expect} from 'chai';
+import fc from 'fast-check';
+import {FrameError, FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from '../../lib/proc/fork-frames';
+import type {ForkerFrame} from '../../lib/proc/fork-frames';
+
+const key = '0123456789abcdef';
+const maxFrameBytes = 128 * 1024;
+
+function frame(type: string, body: Buffer): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32LE(1 + body.length);
+  return Buffer.concat([head, Buffer.from(type, 'latin1'), body]);
+}
+
+const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+};
+const u64 = (value: bigint): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(value);
+  return bytes;
+};
+
+interface EndedFacts {
+  readonly kind?: number;
+  readonly code?: number;
+  readonly stage?: number;
+  readonly sizes?: readonly [bigint, bigint];
+}
+
+const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n]}: EndedFacts): Buffer =>
+  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...[1764670000123n, 1n, 2n, 3n, ...sizes].map(u64)]));
+
+const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
+  [frame('W', Buffer.concat([u32(frameVersion), u32(77)])), {type: 'welcome', version: frameVersion, pid: 77}],
+  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n)])), {type: 'live', key, pid: 78, startTime: 123456789}],
+  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n)])), {type: 'started', key, pid: 79, startTime: 5}],
+  [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([1]), Buffer.from('true')])), {type: 'output', key, stream: 'stdout', bytes: Buffer.from('true')}],
+  [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([2])])), {type: 'output', key, stream: 'stderr', bytes: Buffer.alloc(0)}],
+  [frame('B', Buffer.from(key)), {type: 'busy', key}],
+  [frame('M', Buffer.from('word')), {type: 'message', text: 'word'}],
+  [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 10, stderrBytes: 20}],
+  [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
+  [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
+  [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
+  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: 0}],
+];
+
+describe('frames from a fork server', () => {
+  const all = Buffer.concat(samples.map(([bytes]) => bytes));
+  const expected = samples.map(([, read]) => read);
+
+  samples.forEach(([bytes, read], index) => {
+    it(`are read: ${read.type} (${index})`, () => expect(new FrameReader().push(bytes)).to.deep.equal([read]));
+  });
+
+  it('are the same wherever the stream is cut in two', () => {
+    for (let at = 0; at <= all.length; at += 1) {
+      const reader = new FrameReader();
+      expect([...reader.push(all.subarray(0, at)), ...reader.push(all.subarray(at))]).to.deep.equal(expected);
+    }
+  });
+
+  it('are the same in pieces of any size', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({min: 1, max: 60}), {minLength: 1, maxLength: 20}), (sizes) => {
+        const reader = new FrameReader();
+        const read: ForkerFrame[] = [];
+        for (let at = 0, piece = 0; at < all.length; piece += 1) {
+          const end = at + sizes[piece % sizes.length]!;
+          read.push(...reader.push(all.subarray(at, end)));
+          at = end;
+        }
+        expect(read).to.deep.equal(expected);
+      }),
+    );
+  });
+
+  const malformed: readonly (readonly [string, Buffer])[] = [
+    ['of no bytes', u32(0)],
+    ['over the limit', u32(maxFrameBytes + 1)],
+    ['of 4 GiB', u32(2 ** 32 - 1)],
+    ['of an unknown type', frame('?', Buffer.alloc(16))],
+    ['with a welcome cut short', frame('W', Buffer.alloc(7))],
+    ['with a welcome and more', frame('W', Buffer.alloc(9))],
+    ['with a start cut short', frame('A', Buffer.concat([Buffer.from(key), Buffer.alloc(11)]))],
+    ['with an end cut short', frame('E', Buffer.concat([Buffer.from(key), Buffer.alloc(53)]))],
+    ['with an end and more', frame('E', Buffer.concat([Buffer.from(key), Buffer.alloc(55)]))],
+    ['with output of no stream', frame('O', Buffer.from(key))],
+    ['with a key that is none', frame('B', Buffer.from('../../etc/passwd'))],
+  ];
+  for (const [title, bytes] of malformed) {
+    it(`are refused ${title}`, () => expect(() => new FrameReader().push(bytes)).to.throw(FrameError));
+  }
+
+  it('never make it throw anything but a FrameError', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({maxLength: 200}), fc.constantFrom(...'WLAOEBMX'), (body, type) => {
+        try {
+          new FrameReader().push(frame(type, Buffer.from(body)));
+        } catch (error) {
+          expect(error).to.be.instanceOf(FrameError);
+        }
+      }),
+    );
+  });
+
+  it('wait for the rest of one that is as large as may be', () => {
+    const text = 'x'.repeat(maxFrameBytes - 1);
+    const bytes = frame('M', Buffer.from(text));
+    const reader = new FrameReader();
+    expect(reader.push(bytes.subarray(0, -1))).to.deep.equal([]);
+    expect(reader.push(bytes.subarray(-1))).to.deep.equal([{type: 'message', text}]);
+  });
+});
+
+describe('frames to a fork server', () => {
+  const spec = {name: 'f', program: '/bin/true', maxRunning: null, maxOutputBytes: 9, killAfterMs: null, urgent: false, leaveRunning: false, user: null, nice: null, config: null};
+
+  /** Types and bodies of frames in a row. */
+  function cut(bytes: Buffer): {readonly type: string; readonly body: Buffer}[] {
+    const frames: {readonly type: string; readonly body: Buffer}[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const size = bytes.readUInt32LE(at);
+      expect(size).to.be.within(1, maxFrameBytes);
+      frames.push({type: bytes.toString('latin1', at + 4, at + 5), body: bytes.subarray(at + 5, at + 4 + size)});
+      at += 4 + size;
+    }
+    return frames;
+  }
+
+  it('say what to start, with which user, limit, environment and arguments', () => {
+    const [start] = cut(writeStart({key, spec: {...spec, user: {uid: 7, gid: 8, home: '/'}, nice: -5, leaveRunning: true}, env: ['A=1', 'B=2'], spooled: true, args: Buffer.from('[1]'), lastTry: true}));
+    const flags = 1 | 2 | 4 | 16 | 64;
+    const body = Buffer.concat([Buffer.from(key), Buffer.from([flags]), u32(7), u32(8), u32(2 ** 32 - 5), u64(10n), Buffer.from('/bin/true\0'), Buffer.from([2]), Buffer.from('A=1\0B=2\0'), u32(3), Buffer.from('[1]')]);
+    expect(start).to.deep.equal({type: 'S', body});
+  });
+
+  it('bring arguments of any size in bounded parts, in order, before the start', () => {
+    for (const size of [0, 1, maxInlineArgsBytes, maxInlineArgsBytes + 1, 3 * maxInlineArgsBytes + 7]) {
+      const args = Buffer.from(Array.from({length: size}, (_, index) => index % 251));
+      const frames = cut(writeStart({key, spec, env: [], spooled: false, args, lastTry: false}));
+      const parts = frames.slice(0, -1);
+      expect(frames.at(-1)?.type).to.equal('S');
+      expect(parts.map(({type}) => type).join('')).to.equal('P'.repeat(size <= maxInlineArgsBytes ? 0 : Math.ceil(size / maxInlineArgsBytes)));
+      if (parts.length > 0) expect(Buffer.concat(parts.map(({body}) => body.subarray(16))).equals(args)).to.equal(true);
+    }
+  });
+
+  it('say whom to signal and how, and when to quit', () => {
+    expect(cut(Buffer.concat([writeSignal(key, 'terminate'), writeSignal(key, 'kill'), writeQuit()]))).to.deep.equal([
+      {type: 'K', body: Buffer.from(`${key}\x01`)},
+      {type: 'K', body: Buffer.from(`${key}\x02`)},
+      {type: 'Q', body: Buffer.alloc(0)},
+    ]);
+  });
+});
