@@ -65,11 +65,11 @@ types: node_modules/.package-lock.json ## does it compile
 spec: node_modules/.package-lock.json $(FORKER) ## all specs, without coverage
 	$(MOCHA)
 
-# The core is covered whole; everything else has a floor.
+# The core is covered whole; everything else has a floor. (spawner.ts has types only. Compiled programs count for their sources.)
 coverage: node_modules/.package-lock.json $(FORKER) ## all specs, and what they reach
 	rm -rf coverage
-	node_modules/.bin/c8 --all --include 'lib/**' --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
-	node_modules/.bin/c8 report --all --include 'lib/call/**' --include lib/rpc/protocol.ts --reporter text-summary --check-coverage --lines 100 --branches 100
+	node_modules/.bin/c8 --all --exclude-after-remap --include 'lib/**' --exclude lib/call/spawner.ts --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
+	node_modules/.bin/c8 report --all --exclude-after-remap --include 'lib/call/**' --include lib/rpc/protocol.ts --exclude lib/call/spawner.ts --reporter text-summary --check-coverage --lines 100 --branches 100
 
 man-lint: ## the man pages, as mandoc sees them
 	mandoc -T lint -W warning $(MAN)

@@ -68,6 +68,7 @@ enum {
   MAX_SPARED = 4096,            /* orphans that are to be left alone */
   SOFT_NOFILE = 1024,           /* what select(2) can take */
   IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
+  HOLD_MS = 1,                  /* most calls are short: start and end in one report wake the daemon once */
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
   STUBBORN_SWEEPS = 100,        /* so many looks in a row killed something: it cannot be killed, or forks as fast */
   STUBBORN_SWEEP_MS = 100,
@@ -126,6 +127,7 @@ static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
 static int64_t sweep_at = -1, reap_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
+static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
 static rlim_t soft_nofile;
 static int own_nice;
@@ -188,6 +190,8 @@ static void put_u64(uint64_t value) {
 /* Begins a frame; false if nobody is there to read it. Callers check out_room() before an event. */
 static bool begin_frame(char type, size_t body) {
   if (daemon_fd == -1 || out_size + 5 + body > OUT_SIZE) return false;
+  if (type != 'A') hold_until = -1;
+  else if (out_size == 0) hold_until = monotonic_ms() + HOLD_MS;
   put_u32((uint32_t)(1 + body));
   put_u8((uint8_t)type);
   return true;
@@ -1040,9 +1044,12 @@ static void accept_daemon(void) {
 
 /* ---- the loop ---- */
 
+static bool has_report(void) { return daemon_fd != -1 && out_size > 0 && (hold_until == -1 || monotonic_ms() >= hold_until); }
+
 static int next_timeout(void) {
   if (out_room() && (reap_again || has_whole_frame())) return 0;
   int64_t now = monotonic_ms(), due = sweep_at;
+  if (daemon_fd != -1 && out_size > 0 && hold_until != -1 && (due == -1 || hold_until < due)) due = hold_until;
   if (reap_at != -1 && (due == -1 || reap_at < due)) due = reap_at;
   if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
   if (due == -1) return -1;
@@ -1057,7 +1064,7 @@ static bool is_done(void) {
 static void run(void) {
   while (!is_done()) {
     struct pollfd fds[3] = {{child_signals, POLLIN, 0}, {daemon_fd, POLLIN, 0}, {daemon_fd == -1 ? listener : -1, POLLIN, 0}};
-    if (out_size > 0) fds[1].events |= POLLOUT;
+    if (has_report()) fds[1].events |= POLLOUT;
     /* A daemon that does not read gets no more to read: then nothing is reaped and nothing is taken. */
     if (!out_room()) {
       fds[0].fd = -1;
@@ -1068,13 +1075,13 @@ static void run(void) {
       struct signalfd_siginfo info[8];
       while (read(child_signals, info, sizeof info) > 0) {}
     }
-    if (daemon_fd != -1 && out_size > 0) flush_out();
+    if (has_report()) flush_out();
     if (fds[0].revents || reap_again || (reap_at != -1 && monotonic_ms() >= reap_at)) reap();
     if (daemon_fd != -1 && in_size > 0 && !handle_input()) refuse_daemon("malformed frame");
     if (fds[1].revents) read_daemon();
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
     if (sweep_at != -1 && monotonic_ms() >= sweep_at) sweep();
-    if (daemon_fd != -1 && out_size > 0) flush_out();
+    if (has_report()) flush_out();
   }
 }
 
@@ -1106,7 +1113,9 @@ static void take_lock(void) {
 
 static void set_up_signals(void) {
   sigset_t mask;
-  for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL); /* KILL, STOP and glibc's own refuse: fine */
+  /* Not by sigaction(3): it refuses glibc's own two, which posix_spawn(3) of whoever started us leaves ignored. */
+  static const unsigned long defaults[8]; /* the kernel's struct, all zero: SIG_DFL, no flags, no mask */
+  for (int number = 1; number < NSIG; number++) syscall(SYS_rt_sigaction, number, defaults, NULL, sizeof(uint64_t)); /* KILL and STOP refuse: fine */
   for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
   sigemptyset(&mask);
   sigaddset(&mask, SIGCHLD);

@@ -94,6 +94,8 @@ export const limits = {
   stopReportMs: 10_000,
   /** Looking through /proc for what an ended function left behind: rounds before it is called unkillable. */
   sweepRounds: 50,
+  /** Looks, each after a pause, that must find nothing of a process that may have been between fork and exec. */
+  sweepLooksAtStart: 4,
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,
   sweepPauseFactor: 9,

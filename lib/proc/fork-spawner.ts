@@ -280,7 +280,7 @@ export class ForkSpawner implements Spawner {
       const {key, pid, startTime, leaveRunning} = running;
       // What a `leave_running` function started may go on; the function process itself has nobody to report to.
       if (leaveRunning) killProcess({pid, startTime});
-      else trees.sweep({key, pid, startTime});
+      else trees.sweep({key, pid, startTime, mayBeStarting: pid === 0});
     }
     await trees.idle();
     for (const running of gone) running.sink.ended(await this.endingOnFile(running));

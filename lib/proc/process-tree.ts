@@ -17,6 +17,8 @@ export interface TreeRoot {
   readonly pid: number;
   /** Field 22 of proc(5) stat when it was started; null if noded has reaped the process itself. */
   readonly startTime: number | null;
+  /** Its fork server may have died between fork and exec, when the process carries nothing yet: then one look that finds nothing proves nothing. */
+  readonly mayBeStarting?: boolean;
 }
 
 interface ProcessInfo {
@@ -30,6 +32,8 @@ interface ProcessInfo {
 interface Tracked {
   readonly root: TreeRoot;
   rounds: number;
+  /** Looks in a row that found nothing of it. */
+  quiet: number;
 }
 
 /** Fields 3 and on of proc(5) stat; null for a process that is gone. A zombie has them still. */
@@ -98,7 +102,7 @@ export class ProcessTrees {
 
   /** Kills what is left of an ended function process, soon. Many are looked for in one look. */
   sweep(root: TreeRoot): void {
-    this.tracked.set(root.key, {root, rounds: 0});
+    this.tracked.set(root.key, {root, rounds: 0, quiet: 0});
     this.running ??= this.run();
   }
 
@@ -142,8 +146,9 @@ export class ProcessTrees {
     for (const [pid, tracked] of found) this.kill(processes.get(pid)!, tracked);
     const survivors = new Set(found.values());
     for (const tracked of looked) {
-      if (!survivors.has(tracked)) this.forget(tracked);
-      else if (++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, [...found].filter(([, owner]) => owner === tracked).map(([pid]) => pid));
+      tracked.quiet = survivors.has(tracked) ? 0 : tracked.quiet + 1;
+      if (tracked.quiet >= (tracked.root.mayBeStarting === true ? limits.sweepLooksAtStart : 1)) this.forget(tracked);
+      else if (tracked.quiet === 0 && ++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, [...found].filter(([, owner]) => owner === tracked).map(([pid]) => pid));
     }
   }
 

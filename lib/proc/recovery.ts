@@ -64,7 +64,7 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
 function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId: string, trees: ProcessTrees): void {
   const pid = started !== null && started.bootId === bootId ? started.pid : 0;
   const startTime = started?.startTime ?? null;
-  if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime});
+  if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime, mayBeStarting: started === null});
   // What a `leave_running` function started may go on; the function process itself has nobody to report to.
   else killProcess({pid, startTime});
 }

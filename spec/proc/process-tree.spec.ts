@@ -7,6 +7,7 @@ import {drawKey} from '../../lib/call/call-id';
 import {ProcessTrees} from '../../lib/proc/process-tree';
 import {turn} from '../support/clock';
 import {isAlive} from '../support/processes';
+import {until} from '../support/until';
 
 // The module itself, not a copy of its members: a look is one listing of /proc, and is counted there.
 const nodeFs = require('node:fs') as typeof import('node:fs');
@@ -49,6 +50,20 @@ describe('the look for what functions left behind', () => {
       expect(warnings).to.deep.equal([]);
     } finally {
       for (const child of [...children, other]) child.kill('SIGKILL');
+    }
+  });
+
+  it('is repeated for a process that may have been between fork and exec, and carried nothing yet', async () => {
+    const key = drawKey();
+    trees.sweep({key, pid: 0, startTime: null, mayBeStarting: true});
+    await until('the first look is over', () => looks() > 0);
+    const child = spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {NODED_CALL_KEY: key}});
+    try {
+      await once(child, 'spawn');
+      await trees.idle();
+      expect(isAlive(child.pid!)).to.equal(false);
+    } finally {
+      child.kill('SIGKILL');
     }
   });
 });

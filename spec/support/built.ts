@@ -1,20 +1,26 @@
 /** noded as it is installed: compiled JavaScript, which starts several times as fast as the sources do. */
 import {spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import {join} from 'node:path';
 import {buildForker} from './forker-builds';
 
 const checkout = join(__dirname, '../..');
 
+/** Inside the checkout, so that what runs there counts for the coverage of the sources it was made from. */
+function makeRoot(): string {
+  const build = join(checkout, 'build');
+  fs.mkdirSync(build, {recursive: true});
+  return fs.mkdtempSync(join(build, 'spec-'));
+}
+
 export class BuiltNoded {
-  readonly root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-built-')));
+  readonly root = makeRoot();
   readonly program = join(this.root, 'bin/noded');
 
   /** Compiles; takes some seconds. Without `forker` it has no fork server. Throws with the compiler's words if it made nothing. */
   constructor({forker = false}: {readonly forker?: boolean} = {}) {
     const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
-    const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false'], {encoding: 'utf8'});
+    const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false', '--sourceMap', 'true'], {encoding: 'utf8'});
     if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${stdout}`);
     for (const name of ['package.json', 'bin']) fs.cpSync(join(checkout, name), join(this.root, name), {recursive: true});
     if (forker) {

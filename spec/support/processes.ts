@@ -49,3 +49,9 @@ export function isAlive(pid: number): boolean {
 export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * 1024;
 }
+
+/**
+ * The bits of signals 32 and 33 in the masks of /proc/PID/status. They are glibc's own: posix_spawn(3) of whoever
+ * started noded leaves them ignored, and sigaction(3) refuses to reset them.
+ */
+export const glibcSignals = 0b11n << 31n;
