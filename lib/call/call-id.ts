@@ -36,7 +36,7 @@ export function isKey(text: string): boolean {
 }
 
 export function makeCallId({ppid, cpid, acceptedAtMs, key}: CallIdParts): string {
-  return `${ppid}:${cpid}:${(acceptedAtMs / 1000).toFixed(3)}:${key}`;
+  return `${ppid}:${cpid}:${Math.floor(acceptedAtMs / 1000)}.${String(acceptedAtMs % 1000).padStart(3, '0')}:${key}`;
 }
 
 /** The parts of a call ID, or null if noded cannot have made it. */

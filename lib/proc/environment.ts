@@ -6,16 +6,16 @@ import type {SpawnRequest} from '../call/spawner';
 const basePath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Functions find what they are run with: Node may be installed outside of the usual path. */
-export function functionPath(): string {
-  const own = dirname(process.execPath);
-  return basePath.split(':').includes(own) ? basePath : `${basePath}:${own}`;
-}
+export const functionPath = basePath.split(':').includes(dirname(process.execPath)) ? basePath : `${basePath}:${dirname(process.execPath)}`;
+
+/** Asked for once: each start would pay for it. */
+const ownHome = homedir();
 
 export function environment({key, spec, requestId, traceparent}: SpawnRequest): Readonly<Record<string, string>> {
   return {
-    PATH: functionPath(),
+    PATH: functionPath,
     LANG: 'C.UTF-8',
-    HOME: spec.user?.home ?? homedir(),
+    HOME: spec.user?.home ?? ownHome,
     NODED_CALL_KEY: key,
     NODED_FN_NAME: spec.name,
     ...(requestId === null ? {} : {NODED_REQUEST_ID: requestId}),

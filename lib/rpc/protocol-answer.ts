@@ -70,8 +70,28 @@ const wireNames = {
 
 const pairs = Object.entries(wireNames) as [keyof CallInfo, string][];
 
-export function writeCall(call: CallInfo): object {
-  return Object.fromEntries(pairs.map(([name, wireName]) => [wireName, call[name]]));
+type WireCall = {readonly [K in keyof CallInfo as (typeof wireNames)[K]]: CallInfo[K]};
+
+/** Written out, because every answer has one: a loop over the table above costs ten times as much. The type holds it to the table. */
+export function writeCall(call: CallInfo): WireCall {
+  return {
+    id: call.id,
+    fn_name: call.fnName,
+    request_id: call.requestId,
+    role: call.role,
+    state: call.state,
+    outcome: call.outcome,
+    exit_code: call.exitCode,
+    signal: call.signal,
+    stopped_by: call.stoppedBy,
+    started_at: call.startedAt,
+    ended_at: call.endedAt,
+    elapsed: call.elapsed,
+    abort_at: call.abortAt,
+    expires_at: call.expiresAt,
+    duplicate: call.duplicate,
+    stderr: call.stderr,
+  };
 }
 
 /** The `call` of an answer, or one of GET /calls. */
