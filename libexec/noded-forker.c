@@ -12,17 +12,23 @@
  * follows, one byte of type, and the type's body:
  *
  *   daemon to forker                         forker to daemon
- *   S start   key, flags, user, …            W welcome  version, pid: the LIVE frames are out
+ *   S start   key, flags, user, …, accepted  W welcome  version, pid: the LIVE frames are out
  *   P part    key, bytes: arguments of the   L live     key, pid, start time: a call that runs
  *             next start, if they are too    A started  key, pid, start time
  *             large for it and have no file  O output   key, stream, bytes: of a call without files
- *   K signal  key, 1 TERM+CONT | 2 KILL      E ended    key, kind, code, stage, time, usage, sizes
+ *   K signal  key, 1 TERM+CONT | 2 KILL      E ended    key, kind, code, stage, time, usage, sizes, output
  *   Q quit                                   B busy     key: its program is being written; start it again
  *                                            M message  text for the daemon's log
  *
  * A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
  * fixed table. Facts go to the journal first and to the daemon second, so a report that cannot be
  * delivered is never lost.
+ *
+ * Most calls are short and write little, and files are what such a call costs most. So stdout and stderr
+ * get their names in the spool only when somebody may want to look: once the call has run for SETTLE_MS,
+ * or if in the end they are too much for a line of the journal. What is little goes into its `ended` line,
+ * and to the daemon in the same report. The journal itself is made here too, with the line that came
+ * along: it is on file before the process starts.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -52,7 +58,7 @@
 #include <unistd.h>
 
 enum {
-  VERSION = 1,
+  VERSION = 2,
   KEY = 16,                     /* hexadecimal digits */
   MAX_CALLS = 16384,            /* slots; about 100 bytes each, touched when used */
   HASH = 32768,                 /* a power of two over MAX_CALLS */
@@ -67,6 +73,10 @@ enum {
   FRAMES_A_TURN = 32,           /* then others are heard: about 15 ms of starts */
   MAX_SPARED = 4096,            /* orphans that are to be left alone */
   SOFT_NOFILE = 1024,           /* what select(2) can take */
+  MAX_LINE = 4095,              /* of a journal, so that an append is whole */
+  MAX_NOTED = 3072,             /* output that may go into the journal, both streams together */
+  MAX_YOUNG = 256,              /* more of them are settled at once */
+  SETTLE_MS = 20,               /* a call that runs for longer gets its files and costs no descriptors any more */
   IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
   HOLD_MS = 1,                  /* most calls are short: start and end in one report wake the daemon once */
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
@@ -76,7 +86,7 @@ enum {
 };
 
 enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 16, F_PARTS = 32, F_LAST_TRY = 64 };
-enum { STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC };
+enum { STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC, STAGE_JOURNAL };
 enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
 
 /* Free: not in use. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
@@ -90,7 +100,10 @@ struct call {
   bool torn;            /* the last line of its journal may be cut short */
   pid_t pid;
   uint64_t start_time;  /* field 22 of /proc/PID/stat */
-  int out, err;         /* memory files of a call without files, else -1 */
+  int out, err;         /* without a name: memory files of a call without files, or the output of a young call; else -1 */
+  int journal;          /* of a young call, else -1 */
+  int64_t began;
+  int32_t next_young, previous_young;
   int32_t next_pid, next_key; /* chains of the two indexes; next_key also of the free list */
   int32_t next_ended;         /* chain of those that may have left something behind */
 };
@@ -106,6 +119,8 @@ struct start {
   char *env[MAX_ENV + 1];
   const uint8_t *args;
   uint32_t args_size;
+  const uint8_t *accepted; /* the first line of the journal; empty if that is there */
+  uint16_t accepted_size;
 };
 
 struct usage { uint64_t user_us, system_us, max_rss_kib; };
@@ -114,6 +129,7 @@ static struct call calls[MAX_CALLS];
 static int32_t by_pid[HASH], by_key[HASH], free_calls;
 static int live_count;
 static int32_t ended_calls = -1;
+static int32_t first_young = -1, last_young = -1; /* in the order of their starts */
 
 static struct { pid_t pid; uint64_t start_time; } spared[MAX_SPARED];
 static int spared_count;
@@ -130,6 +146,7 @@ static int64_t sweep_pause = SWEEP_MS;
 static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
 static rlim_t soft_nofile;
+static int young_count, max_young; /* each has three descriptors */
 static int own_nice;
 
 /* Signals that this process ignores; exec would pass that on. */
@@ -314,6 +331,12 @@ static void unlink_file(const char *key, const char *kind) {
   unlinkat(run_dir, name, 0);
 }
 
+/* It has names early where the spool's filesystem has no nameless files. */
+static void unlink_output(const char *key) {
+  unlink_file(key, "out");
+  unlink_file(key, "err");
+}
+
 static uint64_t file_size(const char *key, const char *kind) {
   char name[FILE_NAME];
   struct stat stat;
@@ -321,28 +344,63 @@ static uint64_t file_size(const char *key, const char *kind) {
   return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : SIZE_UNKNOWN;
 }
 
-/* Appends a line; after one that was cut short it begins a new one. */
-__attribute__((format(printf, 3, 4))) static void journal(const char *key, bool *torn, const char *format, ...) {
-  char line[512] = "\n";
-  int skip = *torn ? 1 : 0;
+static bool write_all(int fd, const uint8_t *bytes, size_t size) {
+  for (size_t at = 0; at < size;) {
+    ssize_t wrote = write(fd, bytes + at, size - at);
+    if (wrote == 0) errno = ENOSPC;
+    if (wrote <= 0) return false;
+    at += (size_t)wrote;
+  }
+  return true;
+}
+
+/* A line of a journal, under way; text[0] is kept for a newline. */
+struct line { char text[1 + MAX_LINE]; size_t size; };
+
+__attribute__((format(printf, 2, 3))) static void begin_line(struct line *line, const char *format, ...) {
   va_list list;
   va_start(list, format);
-  int size = vsnprintf(line + skip, sizeof line - 1, format, list) + skip;
+  line->text[0] = '\n';
+  line->size = 1 + (size_t)vsnprintf(line->text + 1, MAX_LINE, format, list);
   va_end(list);
-  int fd = open_file(key, "call", O_WRONLY | O_APPEND);
-  ssize_t wrote = fd == -1 ? -1 : write(fd, line, (size_t)size);
-  if (wrote != size) message("%s: cannot write to the journal: %s", key, wrote == -1 ? strerror(errno) : "no room for a whole line");
-  *torn = wrote == size ? false : wrote > 0 || *torn;
-  if (fd != -1) close(fd);
+}
+
+/* Appends a line, to `fd` or else to the file by its name; after one that was cut short it begins a new one. */
+static bool append_line(const char *key, int fd, bool *torn, const struct line *line) {
+  size_t skip = *torn ? 0 : 1;
+  int file = fd == -1 ? open_file(key, "call", O_WRONLY | O_APPEND) : fd;
+  ssize_t wrote = file == -1 ? -1 : write(file, line->text + skip, line->size - skip);
+  bool whole = wrote == (ssize_t)(line->size - skip);
+  if (!whole) message("%s: cannot write to the journal: %s", key, wrote == -1 ? strerror(errno) : "no room for a whole line");
+  *torn = whole ? false : wrote > 0 || *torn;
+  if (file != -1 && file != fd) close(file);
+  return whole;
+}
+
+/*
+ * The journal with its first line; -1 with errno if it cannot be had, and then there is none. It is there already if
+ * the daemon had to hand out the call's ID before its start came here.
+ */
+static int make_journal(const struct start *start) {
+  int fd = open_file(start->key, "call", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
+  if (fd == -1 && errno == EEXIST) return open_file(start->key, "call", O_WRONLY | O_APPEND);
+  if (fd == -1 || write_all(fd, start->accepted, start->accepted_size)) return fd;
+  int error = errno;
+  close(fd);
+  unlink_file(start->key, "call");
+  errno = error;
+  return -1;
 }
 
 static void journal_started(struct call *call) {
   if (call->flags & F_UNSPOOLED) return;
   int64_t now = wall_ms();
-  journal(call->key, &call->torn, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+  struct line line;
+  begin_line(&line, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+  append_line(call->key, call->journal, &call->torn, &line);
 }
 
-static const char *const stages[] = {"", "open", "spawn", "exec"};
+static const char *const stages[] = {"", "open", "spawn", "exec", "journal"};
 
 /* ---- reports ---- */
 
@@ -353,8 +411,12 @@ static void report_started(const struct call *call, char type) {
   put_u64(call->start_time);
 }
 
-static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, int64_t at, struct usage usage, uint64_t out_bytes, uint64_t err_bytes) {
-  if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 6)) return;
+/* What a function wrote. The bytes are those that stand in the journal: stdout, then stderr. */
+struct written { uint64_t out, err; bool noted; uint8_t bytes[MAX_NOTED]; };
+
+static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, int64_t at, struct usage usage, const struct written *written) {
+  size_t noted = written->noted ? (size_t)(written->out + written->err) : 0;
+  if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 6 + 1 + noted)) return;
   put(key, KEY);
   put_u8(kind);
   put_u32((uint32_t)code);
@@ -363,22 +425,27 @@ static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t st
   put_u64(usage.user_us);
   put_u64(usage.system_us);
   put_u64(usage.max_rss_kib);
-  put_u64(out_bytes);
-  put_u64(err_bytes);
+  put_u64(written->out);
+  put_u64(written->err);
+  put_u8(written->noted);
+  put(written->bytes, noted);
 }
 
+/* Without a journal nobody knows of the start any more: the daemon refuses it. */
 static void not_started(const struct start *start, int error, uint8_t stage) {
+  static const struct written nothing;
   int64_t now = wall_ms();
   if (!(start->flags & F_UNSPOOLED)) {
     const char *name = strerrorname_np(error);
+    struct line line;
     bool torn = false;
-    journal(start->key, &torn, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    if (stage != STAGE_JOURNAL) append_line(start->key, -1, &torn, &line);
     unlink_file(start->key, "args");
-    unlink_file(start->key, "out");
-    unlink_file(start->key, "err");
+    unlink_output(start->key);
   }
   drop_parts();
-  report_ended(start->key, KIND_NOT_STARTED, error, stage, now, (struct usage){0}, 0, 0);
+  report_ended(start->key, KIND_NOT_STARTED, error, stage, now, (struct usage){0}, &nothing);
 }
 
 /* ---- starting ---- */
@@ -394,22 +461,13 @@ static void close_streams(struct streams *streams) {
   if (streams->err != -1) close(streams->err);
 }
 
-static bool write_all(int fd, const uint8_t *bytes, size_t size) {
-  for (size_t at = 0; at < size;) {
-    ssize_t wrote = write(fd, bytes + at, size - at);
-    if (wrote == 0) errno = ENOSPC;
-    if (wrote <= 0) return false;
-    at += (size_t)wrote;
-  }
-  return true;
-}
-
 /* A file in memory that holds the arguments. */
 static int memory_args(const struct start *start) {
   int fd = memfd_create("args", MFD_CLOEXEC);
   if (fd == -1) return -1;
-  if (write_all(fd, start->args, start->args_size) && lseek(fd, 0, SEEK_SET) == 0) return fd;
-  int error = errno;
+  ssize_t wrote = pwrite(fd, start->args, start->args_size, 0); /* the offset stays where the function begins to read */
+  if (wrote == (ssize_t)start->args_size) return fd;
+  int error = wrote == -1 ? errno : ENOSPC;
   close(fd);
   errno = error;
   return -1;
@@ -431,14 +489,21 @@ static int open_args(const struct start *start) {
   return start->flags & F_INLINE ? memory_args(start) : open_file(start->key, "args", O_RDONLY);
 }
 
+/* A file of the spool's filesystem without a name; where that has no such thing, with its name from the start. */
+static int open_output(const struct start *start, const char *kind) {
+  if (start->flags & F_UNSPOOLED) return memfd_create(kind, MFD_CLOEXEC);
+  int fd = openat(run_dir, "calls", O_TMPFILE | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+  if (fd != -1 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
+  return open_file(start->key, kind, O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
+}
+
 static bool open_streams(const struct start *start, struct streams *streams) {
   *streams = (struct streams){-1, -1, -1};
   streams->in = open_args(start);
   if (streams->in == -1) return false;
-  bool spooled = !(start->flags & F_UNSPOOLED);
-  streams->out = spooled ? open_file(start->key, "out", O_WRONLY | O_APPEND | O_CREAT | O_EXCL) : memfd_create("out", MFD_CLOEXEC);
+  streams->out = open_output(start, "out");
   /* Only one of them is tried if the first fails: the errno is that one's. */
-  if (streams->out != -1) streams->err = spooled ? open_file(start->key, "err", O_WRONLY | O_APPEND | O_CREAT | O_EXCL) : memfd_create("err", MFD_CLOEXEC);
+  if (streams->out != -1) streams->err = open_output(start, "err");
   if (streams->out != -1 && streams->err != -1) return true;
   int error = errno;
   close_streams(streams);
@@ -556,7 +621,59 @@ static pid_t fork_function(const struct start *start, const struct streams *stre
   return -1;
 }
 
-static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams) {
+/* ---- young calls: their output has no names yet, and their journals are open ---- */
+
+/* False if it cannot have a name; then it stays open. */
+static bool name_output(struct call *call, const char *kind, int *fd) {
+  char from[32], to[FILE_NAME];
+  if (*fd == -1) return true;
+  snprintf(from, sizeof from, "/proc/self/fd/%d", *fd);
+  snprintf(to, sizeof to, "calls/%s.%s", call->key, kind);
+  bool named = linkat(AT_FDCWD, from, run_dir, to, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST; /* it had one from the start */
+  if (!named) message("%s: its std%s cannot have a name: %s", call->key, kind, strerror(errno));
+  if (!named) return false;
+  close(*fd);
+  *fd = -1;
+  return true;
+}
+
+static void close_journal(struct call *call) {
+  if (call->journal != -1) close(call->journal);
+  call->journal = -1;
+}
+
+static void leave_young(struct call *call) {
+  int32_t next = call->next_young, previous = call->previous_young;
+  *(previous == -1 ? &first_young : &calls[previous].next_young) = next;
+  *(next == -1 ? &last_young : &calls[next].previous_young) = previous;
+  call->began = -1;
+  young_count -= 1;
+}
+
+static void settle(struct call *call) {
+  leave_young(call);
+  close_journal(call);
+  name_output(call, "out", &call->out);
+  name_output(call, "err", &call->err);
+}
+
+static void settle_due(void) {
+  int64_t now = monotonic_ms();
+  while (first_young != -1 && calls[first_young].began + SETTLE_MS <= now) settle(&calls[first_young]);
+}
+
+static void become_young(struct call *call) {
+  int32_t at = (int32_t)(call - calls);
+  call->began = monotonic_ms();
+  call->previous_young = last_young;
+  call->next_young = -1;
+  *(last_young == -1 ? &first_young : &calls[last_young].next_young) = at;
+  last_young = at;
+  young_count += 1;
+  if (young_count > max_young) settle(&calls[first_young]);
+}
+
+static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams, int journal) {
   memcpy(call->key, start->key, sizeof call->key);
   call->flags = start->flags;
   call->state = RUNNING;
@@ -565,48 +682,53 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
   call->pid = pid;
   /* The kernel took its time between the two: if they are the same it is that, and /proc need not be asked. */
   call->start_time = ticks_before == ticks_after ? ticks_before : start_time_of(pid);
-  call->out = start->flags & F_UNSPOOLED ? streams->out : -1;
-  call->err = start->flags & F_UNSPOOLED ? streams->err : -1;
+  call->out = streams->out;
+  call->err = streams->err;
+  call->journal = journal;
+  call->began = -1;
   if (start->flags & F_LEAVE_RUNNING) ever_left_running = true;
   live_count += 1;
   index_call(call);
   if (!(start->flags & (F_INLINE | F_UNSPOOLED))) unlink_file(start->key, "args");
   journal_started(call);
   report_started(call, 'A');
+  if (!(start->flags & F_UNSPOOLED)) become_young(call);
 }
 
 #ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
 /* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. */
 static void report_busy(const struct start *start) {
-  unlink_file(start->key, "out");
-  unlink_file(start->key, "err");
+  if (start->accepted_size > 0) unlink_file(start->key, "call"); /* it is made again */
+  unlink_output(start->key);
   if (begin_frame('B', KEY)) put(start->key, KEY);
   else not_started(start, ETXTBSY, STAGE_EXEC); /* nobody is there to ask again */
 }
 
 /* True once it runs, and the call has begun; else what to say of it. */
 static bool try_start(struct call *call, const struct start *start, int *error, uint8_t *stage) {
-  struct streams streams;
-  int program = open_program(start->program);
-  *error = errno;
+  struct streams streams = {-1, -1, -1};
+  int program = -1, journal = -1;
+  pid_t pid = -1;
+  *stage = STAGE_JOURNAL;
+  if (start->accepted_size > 0 && (journal = make_journal(start)) == -1) goto failed;
   *stage = STAGE_EXEC;
-  if (program == -1) return false;
-  if (!open_streams(start, &streams)) {
-    *error = errno;
-    *stage = STAGE_OPEN;
-    close(program);
-    return false;
+  if ((program = open_program(start->program)) == -1) goto failed;
+  *stage = STAGE_OPEN;
+  if (!open_streams(start, &streams)) goto failed;
+  if ((pid = fork_function(start, &streams, program)) == -1) {
+    *stage = (uint8_t)child_stage;
+    goto failed;
   }
-  pid_t pid = fork_function(start, &streams, program);
-  *error = errno;
-  *stage = (uint8_t)child_stage;
   close(program);
-  if (pid != -1) {
-    begin_call(call, start, pid, &streams);
-    if (start->flags & F_UNSPOOLED) streams.out = streams.err = -1; /* kept, for what is written to them */
-  }
+  close(streams.in);
+  begin_call(call, start, pid, &streams, journal);
+  return true;
+failed:
+  *error = errno;
+  if (program != -1) close(program);
+  if (journal != -1) close(journal);
   close_streams(&streams);
-  return pid != -1;
+  return false;
 }
 
 static void start_call(const struct start *start) {
@@ -644,7 +766,6 @@ static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
 static void send_output(struct call *call, uint8_t stream, int fd) {
   static uint8_t bytes[MAX_UNSPOOLED];
   ssize_t size = pread(fd, bytes, sizeof bytes, 0);
-  close(fd);
   if (size <= 0 || !begin_frame('O', KEY + 1 + (size_t)size)) return;
   put(call->key, KEY);
   put_u8(stream);
@@ -657,26 +778,102 @@ static uint64_t trimmed_size(const char *key, const char *kind) {
   return size;
 }
 
+/* Appends a member with text that needs no more than a backslash; false if it does, or does not fit. */
+static bool note(struct line *line, const char *name, const uint8_t *bytes, size_t size) {
+  static const char room_for_the_end[] = "\"}\n";
+  size_t at = line->size, limit = sizeof line->text - sizeof room_for_the_end;
+  if (size == 0) return true;
+  if (at + 32 > limit) return false;
+  at += (size_t)snprintf(line->text + at, 32, ",\"%s\":\"", name);
+  for (size_t i = 0; i < size; i++) {
+    if (at + 2 > limit) return false;
+    uint8_t byte = bytes[i];
+    if (byte == '\n' || byte == '\t' || byte == '"' || byte == '\\') {
+      line->text[at++] = '\\';
+      byte = byte == '\n' ? 'n' : byte == '\t' ? 't' : byte;
+    } else if (byte < 0x20 || byte > 0x7e) {
+      return false;
+    }
+    line->text[at++] = (char)byte;
+  }
+  line->text[at++] = '"';
+  line->size = at;
+  return true;
+}
+
+/* Opened anew: a function process cannot read what it wrote, and has the same open file. */
+static bool read_output(int fd, uint8_t *bytes, size_t size) {
+  char path[32];
+  if (size == 0) return true;
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int reader = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t got = reader == -1 ? -1 : read(reader, bytes, size);
+  if (reader != -1) close(reader);
+  return got == (ssize_t)size;
+}
+
+static bool fits_journal(int fd, uint64_t *size, bool *has_name) {
+  struct stat stat;
+  if (fd == -1 || fstat(fd, &stat) == -1 || stat.st_size > MAX_NOTED) return false;
+  *size = (uint64_t)stat.st_size;
+  *has_name |= stat.st_nlink > 0;
+  return true;
+}
+
+/* Adds what a young call wrote to its `ended` line, if it is little and plain. */
+static bool note_output(struct call *call, struct line *line, struct written *written) {
+  bool has_name = false;
+  if (!fits_journal(call->out, &written->out, &has_name) || !fits_journal(call->err, &written->err, &has_name) || written->out + written->err > MAX_NOTED) return false;
+  size_t out_bytes = (size_t)written->out, err_bytes = (size_t)written->err;
+  if (!read_output(call->out, written->bytes, out_bytes) || !read_output(call->err, written->bytes + out_bytes, err_bytes)) return false;
+  written->noted = note(line, "stdout", written->bytes, out_bytes) && note(line, "stderr", written->bytes + out_bytes, err_bytes);
+  if (written->noted && has_name) unlink_output(call->key);
+  return written->noted;
+}
+
+/* Writes the `ended` line, and sees to it that the output is where it says. */
+static void journal_ended(struct call *call, struct line *line, struct written *written) {
+  const size_t facts = line->size;
+  written->noted = false;
+  if (note_output(call, line, written)) {
+    line->size += (size_t)snprintf(line->text + line->size, 3, "}\n");
+    written->noted = append_line(call->key, call->journal, &call->torn, line);
+  }
+  if (written->noted) return;
+  name_output(call, "out", &call->out);
+  name_output(call, "err", &call->err);
+  line->size = facts + (size_t)snprintf(line->text + facts, 3, "}\n");
+  append_line(call->key, call->journal, &call->torn, line);
+  written->out = trimmed_size(call->key, "out");
+  written->err = trimmed_size(call->key, "err");
+}
+
 static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec; }
 
 static void end_call(struct call *call, int status, const struct rusage *rusage) {
+  static struct written written;
   int64_t now = wall_ms();
   bool signaled = WIFSIGNALED(status);
   int code = signaled ? WTERMSIG(status) : WEXITSTATUS(status);
   struct usage usage = {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss};
-  uint64_t out_bytes = 0, err_bytes = 0;
+  if (call->began != -1) leave_young(call);
+  written.out = written.err = 0;
+  written.noted = false;
   if (call->flags & F_UNSPOOLED) {
     send_output(call, 1, call->out);
     send_output(call, 2, call->err);
   } else {
     char exit_code[16] = "null", signal[32] = "null";
+    struct line line;
     if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
     else snprintf(exit_code, sizeof exit_code, "%d", code);
-    journal(call->key, &call->torn, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu}\n", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
-    out_bytes = trimmed_size(call->key, "out");
-    err_bytes = trimmed_size(call->key, "err");
+    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    journal_ended(call, &line, &written);
+    close_journal(call);
   }
-  report_ended(call->key, signaled ? KIND_SIGNALED : KIND_EXITED, code, STAGE_NONE, now, usage, out_bytes, err_bytes);
+  if (call->out != -1) close(call->out);
+  if (call->err != -1) close(call->err);
+  report_ended(call->key, signaled ? KIND_SIGNALED : KIND_EXITED, code, STAGE_NONE, now, usage, &written);
   call->state = ENDED;
   call->quiet = 0;
   live_count -= 1;
@@ -866,6 +1063,10 @@ static uint32_t take_u32(struct reader *reader) {
   const uint8_t *b = take(reader, 4);
   return b ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24 : 0;
 }
+static uint16_t take_u16(struct reader *reader) {
+  const uint8_t *b = take(reader, 2);
+  return b ? (uint16_t)(b[0] | b[1] << 8) : 0;
+}
 static uint64_t take_u64(struct reader *reader) {
   uint64_t low = take_u32(reader);
   return low | (uint64_t)take_u32(reader) << 32;
@@ -902,8 +1103,10 @@ static bool read_start(struct reader *reader, struct start *start) {
   for (unsigned i = 0; i < count && !reader->bad; i++) start->env[i] = take_string(reader);
   start->args_size = take_u32(reader);
   start->args = take(reader, start->args_size);
+  start->accepted_size = take_u16(reader);
+  start->accepted = take(reader, start->accepted_size);
   bool absolute = start->program != NULL && start->program[0] == '/';
-  return !reader->bad && absolute && reader->at == reader->end;
+  return !reader->bad && absolute && start->accepted_size <= MAX_LINE && reader->at == reader->end;
 }
 
 static void signal_call(const char *key, uint8_t what) {
@@ -1051,6 +1254,7 @@ static int next_timeout(void) {
   int64_t now = monotonic_ms(), due = sweep_at;
   if (daemon_fd != -1 && out_size > 0 && hold_until != -1 && (due == -1 || hold_until < due)) due = hold_until;
   if (reap_at != -1 && (due == -1 || reap_at < due)) due = reap_at;
+  if (first_young != -1 && (due == -1 || calls[first_young].began + SETTLE_MS < due)) due = calls[first_young].began + SETTLE_MS;
   if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
   if (due == -1) return -1;
   return due <= now ? 0 : (int)(due - now);
@@ -1080,6 +1284,7 @@ static void run(void) {
     if (daemon_fd != -1 && in_size > 0 && !handle_input()) refuse_daemon("malformed frame");
     if (fds[1].revents) read_daemon();
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
+    settle_due();
     if (sweep_at != -1 && monotonic_ms() >= sweep_at) sweep();
     if (has_report()) flush_out();
   }
@@ -1145,6 +1350,7 @@ int main(int argc, char **argv) {
   struct rlimit nofile;
   if (getrlimit(RLIMIT_NOFILE, &nofile) == -1) fail("RLIMIT_NOFILE");
   soft_nofile = nofile.rlim_cur;
+  max_young = soft_nofile < 64 ? 0 : soft_nofile > 64 + 3 * MAX_YOUNG ? MAX_YOUNG : (int)(soft_nofile - 64) / 3;
   own_nice = getpriority(PRIO_PROCESS, 0);
   set_up_signals();
   make_table();

@@ -25,6 +25,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
   call: [
     ['spawner', 'types only: what is promised to a call'],
     ['call-id', 'names a call, and knows nothing else of it'],
+    ['call-record', 'what is known of one call'],
     ['call', 'the life of one call'],
     ['acceptance', 'how a call begins'],
     ['journal', 'what of a call is on file'],
@@ -43,6 +44,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['args-schema', 'a part of a manifest that is compiled late'],
     ['catalog', 'functions with their manifests, from safe paths'],
     ['tombstone-file', 'tombstones, in the run directory'],
+    ['recent-outputs', 'memory alone'],
     ['spool', 'the files of a call, in the run directory'],
     ['output', 'what stdout turned out to be'],
     ['ending', 'how a process ended and what it wrote, together'],
@@ -52,6 +54,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['child-spawner', 'starts over the spool or pipes, sweeps the tree, examines the output'],
     ['fork-frames', 'what is said between noded and a fork server'],
     ['fork-server', 'finds or starts the process that frames go to'],
+    ['fork-call', 'what is known of a call that a fork server has'],
     ['fork-spawner', 'starts over a fork server, reads ends from the journals of one that died'],
     ['recovery', 'the spool of an earlier noded'],
   ],

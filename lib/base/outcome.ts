@@ -41,6 +41,8 @@ export type Ending =
       readonly outputReason?: string;
       readonly stdoutBytes: number;
       readonly stderrBytes: number;
+      /** What it wrote stands in the journal's `ended` line, and in no file of its own. */
+      readonly inJournal?: boolean;
       /** Wall clock, ms since the epoch: for display only. */
       readonly endedAtMs: number;
     }

@@ -1,8 +1,8 @@
-/** From a start that has been checked to the call that it becomes. */
+/** From a start that has been checked to what its call is accepted with. */
 import {wallMs} from '../base/duration';
 import type {FunctionSpec} from './spawner';
 import {drawKey} from './call-id';
-import type {Acceptance, Call} from './call';
+import type {Acceptance} from './call-record';
 
 /** The function is known and may be called, the arguments fit. */
 export interface StartRequest {
@@ -30,29 +30,5 @@ export function accept({spec, args, fingerprint, role, requestId, abortAfterMs, 
     abortAfterMs,
     reason,
     spooled: true,
-  };
-}
-
-/** The record of a call that has just been accepted, or is read back from its journal. */
-export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequence: number, acceptedAt: number): Call {
-  return {
-    accepted,
-    spec,
-    sequence,
-    acceptedAt,
-    state: 'starting',
-    process: null,
-    pid: null,
-    startedAtMs: null,
-    stopCause: null,
-    killed: false,
-    ending: null,
-    outcome: null,
-    abortAt: null,
-    endedAt: null,
-    deliveredAt: null,
-    expiresAt: null,
-    timer: null,
-    timerDue: null,
   };
 }

@@ -2,7 +2,7 @@
 import {NodedError} from '../base/errors';
 import {isSameCall, parseCallId} from './call-id';
 import type {CallIdParts} from './call-id';
-import type {Call, State} from './call';
+import type {Call, State} from './call-record';
 import {Tombstones, requestKey} from './tombstones';
 import type {Tombstone} from './tombstones';
 
@@ -29,11 +29,16 @@ export class CallIndex {
     if (requestId !== null) this.byRequest.set(requestKey(role, requestId), call);
   }
 
-  /** The call is gone; its tombstone takes its place. */
-  replace(call: Call, tombstone: Tombstone): void {
+  /** The call was refused after all: nothing is known of it, and its request ID is free again. */
+  remove(call: Call): void {
     const {key, role, requestId} = call.accepted;
     this.byKey.delete(key);
     if (requestId !== null) this.byRequest.delete(requestKey(role, requestId));
+  }
+
+  /** The call is gone; its tombstone takes its place. */
+  replace(call: Call, tombstone: Tombstone): void {
+    this.remove(call);
     this.tombstones.add(tombstone);
   }
 

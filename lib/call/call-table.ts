@@ -8,9 +8,12 @@ import {limits} from '../base/limits';
 import {outcomeOf} from '../base/outcome';
 import type {Ending, StopCause, VisibleState} from '../base/outcome';
 import type {FunctionProcess, FunctionSpec, SpawnSink, Spawner} from './spawner';
-import {armDeadline, callIdOf, dispatch, keepUntil, resume} from './call';
-import type {Acceptance, Call, CallHost, EventName, State} from './call';
-import {accept, newCall} from './acceptance';
+import {callIdOf} from './call-record';
+import {armDeadline, dispatch, keepUntil, resume} from './call';
+import type {Acceptance, Call, State} from './call-record';
+import type {CallHost, EventName} from './call';
+import {newCall} from './call-record';
+import {accept} from './acceptance';
 import type {StartRequest} from './acceptance';
 import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles, JournalRecord} from './journal';
@@ -111,16 +114,23 @@ export class CallTable implements CallHost {
     this.slots.checkRoom(spec);
     const accepted = accept(request);
     const inline = request.args.byteLength <= this.spawner.inlineArgsBytes;
-    const spoolError = this.createFiles(accepted, request, inline ? null : request.args);
+    const line = acceptedLine(accepted, spec.leaveRunning);
+    const journaled = this.makesJournal(spec);
+    const spoolError = this.createFiles(accepted.key, journaled ? null : line, inline ? null : request.args, spec.urgent);
     const spooled = spoolError === null;
-    const call = this.addCall({...accepted, spooled}, spec);
+    const call = this.addCall(spooled ? accepted : {...accepted, spooled}, spec);
     this.slots.take(call, spec);
     if (!spooled) this.observer.unspooled(call, spoolError);
     armDeadline(call, this);
     const {requestId, traceparent} = request;
     // In the table before the process is started, because the answer may come first.
-    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, spooled}, this.sinkOf(call));
+    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, accepted: journaled ? line : null, spooled}, this.sinkOf(call));
     return call;
+  }
+
+  /** The ID of a call is about to be handed out: a crash must not make it unknown, and a spawner may not have made its journal yet. */
+  naming({state, accepted, spec}: Call): void {
+    if (state === 'starting' && spec !== null && this.makesJournal(spec)) this.files.putOnFile(accepted.key, acceptedLine(accepted, spec.leaveRunning));
   }
 
   /** Stops a call; one that is stopping is at most killed sooner, one that has ended stays as it is. */
@@ -191,13 +201,15 @@ export class CallTable implements CallHost {
   }
 
   journalOutcome(call: Call, torn = false): void {
-    if (call.accepted.spooled) this.files.append(call.accepted.key, (torn ? '\n' : '') + outcomeLine(call));
+    const line = call.accepted.spooled ? outcomeLine(call) : null;
+    if (line !== null) this.files.append(call.accepted.key, (torn ? '\n' : '') + line);
   }
 
   changed(call: Call, from: State): void {
     this.perState[from] -= 1;
     this.perState[call.state] += 1;
     if (call.state === 'ended') this.callEnded(call);
+    else if (call.refusal !== null) this.callRefused(call);
     else if (call.state === 'gone') this.callGone(call);
     else this.waiters.callStarted(call);
   }
@@ -214,13 +226,18 @@ export class CallTable implements CallHost {
     this.observer.bug(call, event);
   }
 
+  /** Whether the spawner makes the journal. An urgent call must know before its start that it cannot have one: it does without. */
+  private makesJournal({urgent}: FunctionSpec): boolean {
+    return this.spawner.makesJournals && !urgent;
+  }
+
   /** Null if the files are there; for an urgent function the reason why they are not. */
-  private createFiles(accepted: Acceptance, {spec}: StartRequest, args: Uint8Array | null): Error | null {
+  private createFiles(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): Error | null {
     try {
-      this.files.create(accepted.key, acceptedLine(accepted, spec.leaveRunning), args, spec.urgent);
+      this.files.create(key, line, args, urgent);
       return null;
     } catch (error) {
-      if (!spec.urgent) throw error;
+      if (!urgent) throw error;
       return error as Error;
     }
   }
@@ -236,6 +253,7 @@ export class CallTable implements CallHost {
     return {
       started: (pid) => dispatch(call, 'started', {pid}, this),
       ended: (ending) => dispatch(call, 'ended', {ending}, this),
+      refused: (refusal) => dispatch(call, 'refused', {refusal}, this),
     };
   }
 
@@ -249,6 +267,14 @@ export class CallTable implements CallHost {
     for (let surplus = this.retention.surplus(); surplus !== undefined; surplus = this.retention.surplus()) {
       dispatch(surplus, 'evict', {}, this);
     }
+    this.checkDrained();
+  }
+
+  private callRefused(call: Call): void {
+    this.perState.gone -= 1;
+    this.index.remove(call);
+    this.slots.free(call, call.spec!);
+    this.waiters.callEnded(call);
     this.checkDrained();
   }
 

@@ -5,18 +5,17 @@
 import {monotonicMs, timerDelayMs, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {outcomeOf} from '../base/outcome';
-import type {Ending, Outcome, StopCause} from '../base/outcome';
-import type {FunctionProcess, FunctionSpec} from './spawner';
-import {makeCallId} from './call-id';
-
-export const states = ['starting', 'running', 'stopping', 'ended', 'gone'] as const;
-export type State = (typeof states)[number];
+import type {Ending, StopCause} from '../base/outcome';
+import {callIdOf} from './call-record';
+import type {Call, State} from './call-record';
 
 interface Events {
   /** The spawner: the function process runs. */
   started: {readonly pid: number};
   /** The spawner: it has ended, or could not be started. */
   ended: {readonly ending: Ending};
+  /** The spawner: it could not be put on file, so nothing was started. */
+  refused: {readonly refusal: NodedError};
   /** The one timer; its meaning is the state it fires in. */
   timer: object;
   /** AbortFunction. `killAfterMs` null: as the function's manifest says. */
@@ -31,51 +30,7 @@ interface Events {
   evict: object;
 }
 export type EventName = keyof Events;
-export const eventNames = ['started', 'ended', 'timer', 'abort', 'shutdown', 'kill', 'forget', 'evict'] as const satisfies readonly EventName[];
-
-/** What a call was accepted with; never changes. */
-export interface Acceptance {
-  readonly key: string;
-  readonly ppid: number;
-  readonly acceptedAtMs: number;
-  readonly fnName: string;
-  readonly requestId: string | null;
-  readonly role: string;
-  /** SHA-256 of the arguments' bytes, hexadecimal: tells whether a request ID is used for the same call. */
-  readonly fingerprint: string;
-  readonly argsBytes: number;
-  readonly abortAfterMs: number | null;
-  readonly reason: string | null;
-  /** False for an urgent call that the spool could not take: it leaves no trace on disk. */
-  readonly spooled: boolean;
-}
-
-/** One call. Only this file and call-table.ts write to it. */
-export interface Call {
-  readonly accepted: Acceptance;
-  /** Null for a call that was read back from its journal: its function may be gone from the catalog. */
-  readonly spec: FunctionSpec | null;
-  /** Grows with acceptance: the order of GET /calls. */
-  readonly sequence: number;
-  readonly acceptedAt: number;
-  state: State;
-  /** There from the call of its spawner to its end: while there is anything to signal. */
-  process: FunctionProcess | null;
-  pid: number | null;
-  startedAtMs: number | null;
-  /** Written once, before the signal: first reason wins. */
-  stopCause: StopCause | null;
-  killed: boolean;
-  ending: Ending | null;
-  outcome: Outcome | null;
-  /** Monotonic instants. */
-  abortAt: number | null;
-  endedAt: number | null;
-  deliveredAt: number | null;
-  expiresAt: number | null;
-  timer: NodeJS.Timeout | null;
-  timerDue: number | null;
-}
+export const eventNames = ['started', 'ended', 'refused', 'timer', 'abort', 'shutdown', 'kill', 'forget', 'evict'] as const satisfies readonly EventName[];
 
 /** What the actions need of the many; call-table.ts is the one host. */
 export interface CallHost {
@@ -96,11 +51,6 @@ export interface CallHost {
 }
 
 type Action<E extends EventName> = (call: Call, event: Events[E], host: CallHost) => State;
-
-/** The call's ID as it is known now: cpid is 0 until the process runs. */
-export function callIdOf(call: Call): string {
-  return makeCallId({...call.accepted, cpid: call.pid ?? 0});
-}
 
 /** Sets the call's one timer; null clears it. */
 function arm(call: Call, due: number | null, host: CallHost): void {
@@ -151,6 +101,16 @@ const bug =
   };
 const stay = (call: Call): State => call.state;
 
+const leave = (call: Call, _event: object, host: CallHost): State => {
+  arm(call, null, host);
+  return 'gone';
+};
+/** It never was a call: nobody hears of it again but who waits for its start. */
+const withdraw: Action<'refused'> = (call, {refusal}, host) => {
+  call.refusal = refusal;
+  call.process = null;
+  return leave(call, {}, host);
+};
 const run: Action<'started'> = (call, {pid}) => {
   call.pid = pid;
   call.startedAtMs = wallMs();
@@ -200,10 +160,6 @@ const stopKilled: Action<'kill'> = (call, event, host) => {
 const refuseForget: Action<'forget'> = (call) => {
   throw new NodedError('still_running', {callId: callIdOf(call)});
 };
-const leave = (call: Call, _event: object, host: CallHost): State => {
-  arm(call, null, host);
-  return 'gone';
-};
 /** A delivery may have put the expiry off since the timer was set. */
 const expire: Action<'timer'> = (call, _event, host) => {
   const isDue = monotonicMs() >= call.expiresAt! - 1;
@@ -216,6 +172,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   starting: {
     started: run,
     ended: finish,
+    refused: withdraw,
     timer: stopDeadline,
     abort: stopAborted,
     shutdown: stopShutdown,
@@ -226,6 +183,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   running: {
     started: bug('started'),
     ended: finish,
+    refused: bug('refused'),
     timer: stopDeadline,
     abort: stopAborted,
     shutdown: stopShutdown,
@@ -236,6 +194,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   stopping: {
     started: runStopping,
     ended: finish,
+    refused: withdraw,
     timer: killLate,
     abort: hastenAbort,
     shutdown: hastenShutdown,
@@ -246,6 +205,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   ended: {
     started: bug('started'),
     ended: bug('ended'),
+    refused: bug('refused'),
     timer: expire,
     abort: stay,
     shutdown: stay,
@@ -256,6 +216,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   gone: {
     started: bug('started'),
     ended: bug('ended'),
+    refused: bug('refused'),
     timer: bug('timer'),
     abort: bug('abort'),
     shutdown: bug('shutdown'),

@@ -5,21 +5,31 @@
 import {limits} from '../base/limits';
 import {outcomes, outputKinds, stopCauses} from '../base/outcome';
 import type {Ending, Outcome, OutputKind, StopCause} from '../base/outcome';
-import type {Acceptance, Call} from './call';
+import type {Acceptance, Call} from './call-record';
 
 /** Bytes of what a function wrote. */
 export interface OutputSizes {
   readonly stdoutBytes: number;
   readonly stderrBytes: number;
+  /** They stand in the journal, and in no file of their own. */
+  readonly inJournal?: boolean;
+}
+
+/** What a function wrote, where its `ended` line has it: little, and plain ASCII. */
+export interface NotedOutput {
+  readonly stdout: string;
+  readonly stderr: string;
 }
 
 /** The files of calls as the table sees them; proc/spool.ts is the one implementation. */
 export interface CallFiles {
   /**
-   * Makes `<key>.call` with its first line, and `<key>.args` unless `args` is null. Throws a NodedError `spool_full` when
-   * there is no room; nothing is left then. An urgent call may use the room that is kept free.
+   * Makes `<key>.call` with its first line unless `line` is null, and `<key>.args` unless `args` is. Throws a NodedError
+   * `spool_full` when there is no room; nothing is left then. An urgent call may use the room that is kept free.
    */
-  create(key: string, line: string, args: Uint8Array | null, urgent: boolean): void;
+  create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void;
+  /** Makes `<key>.call` with its first line, unless it is there. A failure is logged and survived. */
+  putOnFile(key: string, line: string): void;
   /** Appends a line. A failure is logged and survived: the call goes on. */
   append(key: string, line: string): void;
   /** Removes all files of a call that has ended with so much output, a slice at a time. */
@@ -38,7 +48,7 @@ export interface StartedLine {
 }
 
 export type EndedLine =
-  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number}
+  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number; readonly noted?: NotedOutput}
   | {readonly errno: string; readonly stage: string; readonly atMs: number};
 
 interface OutcomeLine {
@@ -102,9 +112,13 @@ export function endedLine(ended: EndedLine): string {
     : encode({event: 'ended', time, exit_code: ended.exitCode, signal: ended.signal});
 }
 
-/** Of a call that has ended. */
-export function outcomeLine(call: Call): string {
+/**
+ * Of a call that has ended; null if the journal says it without that. It does of a call that nobody stopped and whose
+ * output stands in the `ended` line: what that is was the same at every look, unless max_output has a say in it.
+ */
+export function outcomeLine(call: Call): string | null {
   const ending = call.ending!;
+  if (ending.kind === 'exited' && ending.inJournal === true && call.stopCause === null && ending.output !== 'too_large') return null;
   const exited = ending.kind === 'exited' ? ending : null;
   return encode({
     event: 'outcome',
@@ -164,8 +178,10 @@ function readStarted(line: Line): StartedLine {
 
 function readEnded(line: Line): EndedLine {
   const errno = text(line.errno);
+  const [stdout, stderr] = [text(line.stdout), text(line.stderr)];
+  const noted = stdout === null && stderr === null ? {} : {noted: {stdout: stdout ?? '', stderr: stderr ?? ''}};
   return errno === null
-    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time)}
+    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time), ...noted}
     : {errno, stage: text(line.stage) ?? '', atMs: ms(line.time)};
 }
 
@@ -216,6 +232,7 @@ export function endingOf({ended, outcome}: JournalRecord): Ending {
     ...(outcome.outputReason === null ? {} : {outputReason: outcome.outputReason}),
     stdoutBytes: outcome.stdoutBytes,
     stderrBytes: outcome.stderrBytes,
+    ...(ended?.noted === undefined ? {} : {inJournal: true}),
     endedAtMs: outcome.atMs,
   };
 }

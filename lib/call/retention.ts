@@ -3,7 +3,7 @@
  * are too large: the oldest delivered one, then the oldest (DESIGN.md section 5). JavaScript's Set keeps
  * insertion order and deletes in constant time, so each queue is one.
  */
-import type {Call} from './call';
+import type {Call} from './call-record';
 
 export interface RetentionLimits {
   readonly maxResults: number;

@@ -1,6 +1,6 @@
 /** The calls that take a slot: starting, running or stopping. Says no before anything is started. */
 import {NodedError} from '../base/errors';
-import type {Call} from './call';
+import type {Call} from './call-record';
 import type {FunctionSpec} from './spawner';
 
 export interface SlotLimits {

@@ -1,4 +1,5 @@
 /** What a spawner promises, and what it is told (DESIGN.md section 7). Types only. */
+import type {NodedError} from '../base/errors';
 import type {Ending} from '../base/outcome';
 
 /** A user that function processes run as, when it is not the daemon's own. */
@@ -32,6 +33,8 @@ export interface SpawnRequest {
   readonly traceparent: string | null;
   /** The arguments, one JSON text; null if they are in the call's file. */
   readonly args: Uint8Array | null;
+  /** The journal's first line, if the spawner is to make the journal; null if it is there, or is not to be. */
+  readonly accepted: string | null;
   /** False for an urgent call that the spool could not take: it has no files, and `args` are given. */
   readonly spooled: boolean;
 }
@@ -40,8 +43,10 @@ export interface SpawnRequest {
 export interface SpawnSink {
   /** At most once, before `ended`: the function process runs. */
   started(pid: number): void;
-  /** Exactly once. */
+  /** Exactly once, unless `refused`. */
   ended(ending: Ending): void;
+  /** In place of both: the call could not be put on file, so nothing was started. */
+  refused(refusal: NodedError): void;
 }
 
 export interface FunctionProcess {
@@ -56,6 +61,8 @@ export interface Spawner {
   readonly name: 'child' | 'forker' | 'ganeti';
   /** Arguments of up to so many bytes go along with a request and need no file. */
   readonly inlineArgsBytes: number;
+  /** It makes the journals itself, in time: no start that is not on file. */
+  readonly makesJournals: boolean;
   /** Why nothing can be started now, or null. */
   readonly unavailable: string | null;
   /** Never throws: what goes wrong is reported as `ended`. */

@@ -4,7 +4,7 @@
  */
 import {monotonicMs, timerDelayMs} from '../base/duration';
 import {NodedError} from '../base/errors';
-import type {Call} from './call';
+import type {Call} from './call-record';
 import {Slices} from './slices';
 
 /** Why a wait is over: a call of it has ended or started, its time is up, or its caller had something to look at. */

@@ -3,8 +3,9 @@ import {monitorEventLoopDelay} from 'node:perf_hooks';
 import type {IntervalHistogram} from 'node:perf_hooks';
 import type {ErrorCode} from '../base/errors';
 import type {Log} from '../base/log';
-import {callIdOf} from '../call/call';
-import type {Call, EventName} from '../call/call';
+import {callIdOf} from '../call/call-record';
+import type {Call} from '../call/call-record';
+import type {EventName} from '../call/call';
 import type {Counts, TableObserver} from '../call/call-table';
 import type {Instruments} from './instruments';
 

@@ -6,7 +6,7 @@ import type {Log} from '../base/log';
 import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
 import {ChildSpawner} from '../proc/child-spawner';
 import {ForkSpawner} from '../proc/fork-spawner';
-import type {LiveCall} from '../proc/fork-spawner';
+import type {LiveCall} from '../proc/fork-call';
 import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
 import type {Spool} from '../proc/spool';

@@ -5,7 +5,7 @@
 import {monotonicMs, timerDelayMs} from '../base/duration';
 import {limits} from '../base/limits';
 import type {Log} from '../base/log';
-import {callIdOf} from '../call/call';
+import {callIdOf} from '../call/call-record';
 import type {CallTable} from '../call/call-table';
 import type {ProcessTrees} from '../proc/process-tree';
 import type {HttpBinding} from '../rpc/http';

@@ -60,6 +60,7 @@ const errnoByText: Readonly<Record<string, string>> = {
 
 export class ChildSpawner implements Spawner {
   readonly name = 'child';
+  readonly makesJournals = false;
   /** Node has no files in memory: arguments always come from a file. */
   readonly inlineArgsBytes = 0;
   readonly unavailable: string | null;
@@ -189,7 +190,7 @@ class ChildFunction implements FunctionProcess {
   private async ending({exitCode, signal, atMs}: Exit): Promise<Ending> {
     const {key, spec} = this.request;
     const {spool, newScanner} = this.spawner.options;
-    if (this.unspooled !== null) spool.keepUnspooled(key, ...(await this.unspooled.collect()));
+    if (this.unspooled !== null) spool.keepUnspooled(key, await this.unspooled.collect());
     const sizes = spool.sizes(key);
     const failure = this.execFailure(exitCode);
     if (failure !== null) return this.notStarted(failure, 'exec');

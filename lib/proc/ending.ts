@@ -14,10 +14,16 @@ export interface EndingOptions {
   readonly maxOutputBytes: number;
 }
 
+/** Of output that the `ended` line itself has; null if it is in files. */
+export function sizesOf(ended: EndedLine): OutputSizes | null {
+  if ('errno' in ended || ended.noted === undefined) return null;
+  return {stdoutBytes: ended.noted.stdout.length, stderrBytes: ended.noted.stderr.length, inJournal: true};
+}
+
 /** Looks at what an ended function process wrote. Output that cannot be read is no result, but the end is a fact all the same. */
-export async function endingOfProcess(key: string, ended: EndedLine, {stdoutBytes, stderrBytes}: KnownSizes, {source, newScanner, maxOutputBytes}: EndingOptions): Promise<Ending> {
+export async function endingOfProcess(key: string, ended: EndedLine, {stdoutBytes, stderrBytes, inJournal}: KnownSizes, {source, newScanner, maxOutputBytes}: EndingOptions): Promise<Ending> {
   if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
-  const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, endedAtMs: ended.atMs, stdoutBytes: stdoutBytes ?? 0, stderrBytes} as const;
+  const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, endedAtMs: ended.atMs, stdoutBytes: stdoutBytes ?? 0, stderrBytes, ...(inJournal === true ? {inJournal} : {})} as const;
   try {
     // Without its file nobody knows what the function wrote: that must not pass for nothing.
     if (stdoutBytes === null) throw new Error('its file is gone');

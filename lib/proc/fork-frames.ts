@@ -7,14 +7,12 @@ import {constants} from 'node:os';
 import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
 
-export const frameVersion = 1;
+export const frameVersion = 2;
 const maxFrameBytes = 128 * 1024;
 const keyBytes = 16;
 
 const flags = {leaveRunning: 1, user: 2, nice: 4, unspooled: 8, inline: 16, parts: 32, lastTry: 64} as const;
-const stages = ['', 'open', 'spawn', 'exec'];
-/** Of a file that has gone. */
-const sizeUnknown = 2n ** 64n - 1n;
+const stages = ['', 'open', 'spawn', 'exec', 'journal'];
 
 export interface StartFrame {
   readonly key: string;
@@ -23,6 +21,8 @@ export interface StartFrame {
   readonly spooled: boolean;
   /** Arguments that go along; null if they are in `<key>.args`. */
   readonly args: Uint8Array | null;
+  /** The first line of the journal, which the fork server is to make; null if there is one, or is to be none. */
+  readonly accepted: string | null;
   /** Report a program that is being written as a failure, and not as busy. */
   readonly lastTry: boolean;
 }
@@ -48,6 +48,13 @@ export interface EndedFrame {
   /** Null if the file has gone. */
   readonly stdoutBytes: number | null;
   readonly stderrBytes: number;
+  /** What it wrote, if that stands in the journal and in no files. */
+  readonly noted: NotedBytes | null;
+}
+
+export interface NotedBytes {
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
 }
 
 /** Synonyms that Node does not use when it names the signal that ended a process. */
@@ -56,8 +63,14 @@ const signalNames = new Map(Object.entries(constants.signals).filter(([name]) =>
 /** The first of two names for one number is the usual one: EAGAIN, not EWOULDBLOCK. */
 const errnoNames = new Map(Object.entries(constants.errno).reverse().map(([name, number]) => [number as number, name]));
 
+/** Length and type. */
+const headBytes = 5;
+/** What stands in a start frame's text where its numbers go: one write of one string costs a fifth of ten. */
+const numbersPlace = '\0'.repeat(21);
+const countPlace = '\0';
+
 function frame(type: string, body: Buffer): Buffer {
-  const head = Buffer.allocUnsafe(5);
+  const head = Buffer.allocUnsafe(headBytes);
   head.writeUInt32LE(1 + body.length, 0);
   head.write(type, 4, 'latin1');
   return Buffer.concat([head, body]);
@@ -80,7 +93,7 @@ export function writeStart(start: StartFrame): Buffer {
   return Buffer.concat([writeParts(key, args), writeOneStart({...start, args: null}, flags.parts)]);
 }
 
-function writeOneStart({key, spec, env, spooled, args, lastTry}: StartFrame, more: number): Buffer {
+function writeOneStart({key, spec, env, spooled, args, accepted, lastTry}: StartFrame, more: number): Buffer {
   const bits =
     (spec.leaveRunning ? flags.leaveRunning : 0) |
     (spec.user === null ? 0 : flags.user) |
@@ -89,17 +102,27 @@ function writeOneStart({key, spec, env, spooled, args, lastTry}: StartFrame, mor
     (args === null ? 0 : flags.inline) |
     (lastTry ? flags.lastTry : 0) |
     more;
-  const strings = Buffer.from(`${spec.program}\0`);
-  const variables = Buffer.from(env.map((variable) => `${variable}\0`).join(''));
-  const numbers = Buffer.allocUnsafe(21);
-  numbers.writeUInt8(bits, 0);
-  numbers.writeUInt32LE(spec.user?.uid ?? 0, 1);
-  numbers.writeUInt32LE(spec.user?.gid ?? 0, 5);
-  numbers.writeInt32LE(spec.nice ?? 0, 9);
-  numbers.writeBigUInt64LE(BigInt(spec.maxOutputBytes) + 1n, 13);
-  const size = Buffer.allocUnsafe(4);
-  size.writeUInt32LE(args?.byteLength ?? 0);
-  return frame('S', Buffer.concat([Buffer.from(key, 'latin1'), numbers, strings, Buffer.from([env.length]), variables, size, args ?? Buffer.alloc(0)]));
+  const text = `${key}${numbersPlace}${spec.program}\0${countPlace}${env.length === 0 ? '' : `${env.join('\0')}\0`}`;
+  const tail = accepted ?? '';
+  const [textBytes, argsBytes, tailBytes] = [Buffer.byteLength(text), args?.byteLength ?? 0, Buffer.byteLength(tail)];
+  const bytes = Buffer.allocUnsafe(headBytes + textBytes + 4 + argsBytes + 2 + tailBytes);
+  bytes.writeUInt32LE(bytes.length - 4, 0);
+  bytes.write('S', 4, 'latin1');
+  bytes.write(text, headBytes);
+  let at = headBytes + keyBytes;
+  bytes.writeUInt8(bits, at);
+  bytes.writeUInt32LE(spec.user?.uid ?? 0, at + 1);
+  bytes.writeUInt32LE(spec.user?.gid ?? 0, at + 5);
+  bytes.writeInt32LE(spec.nice ?? 0, at + 9);
+  bytes.writeBigUInt64LE(BigInt(spec.maxOutputBytes) + 1n, at + 13);
+  bytes[headBytes + keyBytes + numbersPlace.length + Buffer.byteLength(spec.program) + 1] = env.length;
+  at = headBytes + textBytes;
+  bytes.writeUInt32LE(argsBytes, at);
+  if (args !== null) bytes.set(args, at + 4);
+  at += 4 + argsBytes;
+  bytes.writeUInt16LE(tailBytes, at);
+  bytes.write(tail, at + 2);
+  return bytes;
 }
 
 export function writeSignal(key: string, what: 'terminate' | 'kill'): Buffer {
@@ -121,7 +144,7 @@ const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least
   L: [keyBytes + 12, 'exactly'],
   A: [keyBytes + 12, 'exactly'],
   O: [keyBytes + 1, 'at least'],
-  E: [keyBytes + 54, 'exactly'],
+  E: [keyBytes + 55, 'at least'],
   B: [keyBytes, 'exactly'],
   M: [0, 'at least'],
 };
@@ -139,12 +162,25 @@ function keyOf(body: Buffer): string {
   return key;
 }
 
+/** Little numbers; those that are none stand for an unknown size. */
+function readSize(body: Buffer, at: number): number | null {
+  const high = body.readUInt32LE(at + 4);
+  return high === 0xffff_ffff ? null : high * 2 ** 32 + body.readUInt32LE(at);
+}
+
+function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): NotedBytes {
+  if (body.length !== at + stdoutBytes + stderrBytes) throw new FrameError(`a frame of type E with ${body.length - at} bytes of output instead of ${stdoutBytes + stderrBytes}`);
+  const bytes = Buffer.from(body.subarray(at)); // not a part of a larger one that it would keep alive
+  return {stdout: bytes.subarray(0, stdoutBytes), stderr: bytes.subarray(stdoutBytes)};
+}
+
 function readEnded(body: Buffer): EndedFrame {
   const at = keyBytes;
   const kind = body.readUInt8(at);
   const code = body.readInt32LE(at + 1);
-  const stdoutBytes = body.readBigUInt64LE(at + 38);
-  const stderrBytes = body.readBigUInt64LE(at + 46);
+  const stdoutBytes = readSize(body, at + 38);
+  const stderrBytes = readSize(body, at + 46) ?? 0;
+  const isNoted = body.readUInt8(at + 54) === 1;
   return {
     type: 'ended',
     key: keyOf(body),
@@ -152,9 +188,10 @@ function readEnded(body: Buffer): EndedFrame {
     signal: kind === 1 ? (signalNames.get(code) ?? `SIG${code}`) : null,
     errno: kind === 2 ? (errnoNames.get(code) ?? 'EUNKNOWN') : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
-    endedAtMs: Number(body.readBigInt64LE(at + 6)),
-    stdoutBytes: stdoutBytes === sizeUnknown ? null : Number(stdoutBytes),
-    stderrBytes: stderrBytes === sizeUnknown ? 0 : Number(stderrBytes),
+    endedAtMs: body.readUInt32LE(at + 6) + body.readInt32LE(at + 10) * 2 ** 32,
+    stdoutBytes,
+    stderrBytes,
+    noted: isNoted ? readNoted(body, at + 55, stdoutBytes ?? 0, stderrBytes) : null,
   };
 }
 

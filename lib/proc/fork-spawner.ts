@@ -13,10 +13,12 @@ import {readJournal} from '../call/journal';
 import type {EndedLine, JournalRecord} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
+import {newRunning} from './fork-call';
+import type {LiveCall, Running} from './fork-call';
 import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
-import type {EndedFrame, ForkerFrame, StartFrame} from './fork-frames';
+import type {EndedFrame, ForkerFrame} from './fork-frames';
 import {findForkServer, startForkServer} from './fork-server';
-import {endingOfProcess} from './ending';
+import {endingOfProcess, sizesOf} from './ending';
 import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
 import {killProcess} from './process-tree';
@@ -32,36 +34,9 @@ export interface ForkSpawnerOptions {
   readonly log: {info(fields: object, message: string): void; warn(fields: object, message: string): void};
 }
 
-/** A call that the fork server has. */
-interface Running {
-  readonly key: string;
-  readonly leaveRunning: boolean;
-  readonly maxOutputBytes: number;
-  readonly spooled: boolean;
-  readonly sink: SpawnSink;
-  /** What it is started with; null once it runs. */
-  start: Omit<StartFrame, 'lastTry'> | null;
-  tries: number;
-  /** The hardest signal that was asked for: it is sent again when nobody knows whether it arrived. */
-  wanted: 'terminate' | 'kill' | null;
-  pid: number;
-  startTime: number;
-  stdout: Buffer;
-  stderr: Buffer;
-}
-
-type RunningFacts = Pick<Running, 'key' | 'leaveRunning' | 'maxOutputBytes' | 'spooled' | 'sink' | 'start'>;
-
-const newRunning = (facts: RunningFacts): Running => ({...facts, tries: 1, wanted: null, pid: 0, startTime: 0, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0)});
-
-/** A call of an earlier daemon that the fork server still runs. */
-export interface LiveCall {
-  readonly pid: number;
-  readonly startTime: number;
-}
-
 export class ForkSpawner implements Spawner {
   readonly name = 'forker';
+  readonly makesJournals = true;
   readonly inlineArgsBytes = maxInlineArgsBytes;
   unavailable: string | null = 'the fork server is not connected yet';
   private socket: Socket | null = null;
@@ -89,10 +64,10 @@ export class ForkSpawner implements Spawner {
   }
 
   spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess {
-    const {key, spec, args, spooled} = request;
+    const {key, spec, args, accepted, spooled} = request;
     const {leaveRunning, maxOutputBytes} = spec;
     const env = Object.entries(environment(request)).map(([name, value]) => `${name}=${value}`);
-    const running = newRunning({key, leaveRunning, maxOutputBytes, spooled, sink, start: {key, spec, env, spooled, args}});
+    const running = newRunning({key, leaveRunning, maxOutputBytes, spooled, sink, start: {key, spec, env, spooled, args, accepted}});
     this.running.set(key, running);
     this.sendStart(running);
     return this.processOf(running);
@@ -237,9 +212,12 @@ export class ForkSpawner implements Spawner {
     const {key, spooled, stdout, stderr} = running;
     const {spool} = this.options;
     this.running.delete(key);
-    if (!spooled) spool.keepUnspooled(key, stdout, stderr);
-    const {exitCode, signal, errno, stage, endedAtMs: atMs} = frame;
-    running.sink.ended(await this.endingOf(running, errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs}, spooled ? frame : spool.sizes(key)));
+    const {exitCode, signal, errno, stage, endedAtMs: atMs, noted} = frame;
+    if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno));
+    if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
+    if (noted !== null) spool.recent.keep(key, noted);
+    const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};
+    running.sink.ended(await this.endingOf(running, ended, spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key)));
   }
 
   private endingOf({key, spooled, maxOutputBytes}: Running, ended: EndedLine, sizes: KnownSizes): Promise<Ending> {
@@ -278,6 +256,8 @@ export class ForkSpawner implements Spawner {
       const started = this.recordOf(running)?.started ?? null;
       if (running.pid === 0 && started !== null) this.started(running, started);
       const {key, pid, startTime, leaveRunning} = running;
+      // A start that the fork server died over has no journal yet, and its end is to be written to one.
+      if (running.pid === 0 && running.start !== null && running.start.accepted !== null) this.options.spool.putOnFile(running.key, running.start.accepted);
       // What a `leave_running` function started may go on; the function process itself has nobody to report to.
       if (leaveRunning) killProcess({pid, startTime});
       else trees.sweep({key, pid, startTime, mayBeStarting: pid === 0});
@@ -294,6 +274,6 @@ export class ForkSpawner implements Spawner {
   private async endingOnFile(running: Running): Promise<Ending> {
     const ended = this.recordOf(running)?.ended ?? null;
     if (ended === null) return {kind: 'lost', reason: 'the fork server died under it', endedAtMs: wallMs()};
-    return this.endingOf(running, ended, this.options.spool.sizes(running.key));
+    return this.endingOf(running, ended, sizesOf(ended) ?? this.options.spool.sizes(running.key));
   }
 }

@@ -6,7 +6,7 @@ import {wallMs} from '../base/duration';
 import type {Ending} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
-import {endingOfProcess} from './ending';
+import {endingOfProcess, sizesOf} from './ending';
 import type {OutputScanner} from './output';
 import {killProcess, readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
@@ -54,9 +54,9 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
   if (record.ended === null && isLive(key)) return null;
   killLeftovers(record, bootId, trees);
   if (record.ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
-  const sizes = spool.sizes(key);
+  const sizes = sizesOf(record.ended) ?? spool.sizes(key);
   const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: maxOutputBytes(fnName)});
-  spool.trim(key, sizes);
+  if (sizes.inJournal !== true) spool.trim(key, sizes);
   return ending;
 }
 

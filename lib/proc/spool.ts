@@ -10,8 +10,11 @@ import {monotonicMs} from '../base/duration';
 import {NodedError, errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {isKey} from '../call/call-id';
-import type {CallFiles, OutputSizes} from '../call/journal';
+import {readJournal} from '../call/journal';
+import type {CallFiles, NotedOutput, OutputSizes} from '../call/journal';
 import {Slices} from '../call/slices';
+import {RecentOutputs} from './recent-outputs';
+import type {Output} from './recent-outputs';
 import {makePrivateDirectory} from './run-dir';
 import {TombstoneFile} from './tombstone-file';
 
@@ -40,6 +43,8 @@ function writeAll(fd: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at);
 }
 
+const hasBytes = (kind: Kind, {stdoutBytes, stderrBytes}: OutputSizes): boolean => (kind === 'out' && stdoutBytes > 0) || (kind === 'err' && stderrBytes > 0);
+
 interface Removal {
   readonly key: string;
   readonly left: readonly Kind[];
@@ -48,13 +53,12 @@ interface Removal {
 export class Spool implements CallFiles {
   private readonly directory: string;
   /** Output of urgent calls that had no files. */
-  private readonly unspooled = new Map<string, {readonly stdout: Buffer; readonly stderr: Buffer}>();
+  private readonly unspooled = new Map<string, Output>();
   /** Journals whose last append was cut short: the next one begins a new line. */
   private readonly torn = new Set<string>();
   private readonly tombstoneFile: TombstoneFile;
   private readonly removing = new Slices<Removal>(({key, left}) => this.unlink(key, left));
-  /** Small outputs that were examined just now: most are answered with in the same turn, and need not be read twice. */
-  private readonly recent = new Map<string, Buffer>();
+  readonly recent = new RecentOutputs();
   private freeBytes = Infinity;
   private freeCheckedAt = -Infinity;
 
@@ -64,18 +68,30 @@ export class Spool implements CallFiles {
     makePrivateDirectory(this.directory);
   }
 
-  create(key: string, line: string, args: Uint8Array | null, urgent: boolean): void {
+  create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void {
     if (!urgent && this.free() < this.options.minFreeBytes + (args?.byteLength ?? 0)) throw new NodedError('spool_full');
     try {
       if (args !== null) this.writeNew(key, 'args', args);
-      this.writeNew(key, 'call', Buffer.from(line));
+      if (line !== null) this.writeNew(key, 'call', Buffer.from(line));
     } catch (error) {
       this.unlink(key);
-      const errno = errnoOf(error);
-      this.restoreDirectory(errno);
-      this.options.log.warn({key, errno}, `cannot make the files of a call: ${messageOf(error)}`);
-      throw new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
+      throw this.refusal(key, errnoOf(error));
     }
+  }
+
+  putOnFile(key: string, line: string): void {
+    try {
+      this.writeNew(key, 'call', Buffer.from(line));
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the journal of a call: ${messageOf(error)}`);
+    }
+  }
+
+  /** What to say of a call whose files could not be made. */
+  refusal(key: string, errno: string): NodedError {
+    this.restoreDirectory(errno);
+    this.options.log.warn({key, errno}, `cannot make the files of a call: ${errno}`);
+    return new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
   }
 
   append(key: string, line: string): void {
@@ -133,30 +149,26 @@ export class Spool implements CallFiles {
     if (stderrBytes === 0) this.unlinkOne(key, 'err');
   }
 
-  keepUnspooled(key: string, stdout: Buffer, stderr: Buffer): void {
-    this.unspooled.set(key, {stdout, stderr});
+  keepUnspooled(key: string, output: Output): void {
+    this.unspooled.set(key, output);
   }
 
   /** The whole stdout of a call that has ended, of `length` bytes. */
   readStdout(key: string, length: number): Buffer {
-    const recent = this.recent.get(key);
-    if (recent !== undefined) return recent;
     const bytes = this.read(key, 'stdout', 0, length);
-    if (length > limits.maxRecentBytes || bytes.length < length) return bytes;
-    if (this.recent.size === 0) setImmediate(() => setImmediate(() => this.recent.clear()));
-    this.recent.set(key, bytes);
+    if (length <= limits.maxRecentBytes && bytes.length === length && this.recent.get(key) === undefined) this.recent.keep(key, {stdout: bytes});
     return bytes;
   }
 
   /** Up to `length` bytes of stdout or stderr from `from` on. */
   read(key: string, stream: 'stdout' | 'stderr', from: number, length: number): Buffer {
-    const kept = this.unspooled.get(key);
-    if (kept !== undefined) return kept[stream].subarray(from, from + length);
+    const kept = this.unspooled.get(key)?.[stream] ?? this.recent.get(key)?.[stream];
+    if (kept !== undefined) return kept.subarray(from, from + length);
     let fd: number;
     try {
       fd = openSync(this.path(key, stream === 'stdout' ? 'out' : 'err'), O_RDONLY | O_NOFOLLOW);
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0);
+      if (errnoOf(error) === 'ENOENT') return this.readNoted(key, stream).subarray(from, from + length);
       throw error;
     }
     try {
@@ -165,6 +177,12 @@ export class Spool implements CallFiles {
     } finally {
       closeSync(fd);
     }
+  }
+
+  /** What a journal says that the function wrote; nothing if it does not say. */
+  private readNoted(key: string, stream: keyof NotedOutput): Buffer {
+    const ended = readJournal(key, this.journal(key) ?? '')?.ended ?? null;
+    return Buffer.from(ended !== null && 'noted' in ended ? (ended.noted?.[stream] ?? '') : '');
   }
 
   /** The first `length` bytes of stdout as a stream; for results that are too large to hold. */
@@ -177,8 +195,7 @@ export class Spool implements CallFiles {
     this.recent.delete(key);
     this.torn.delete(key);
     // After `trim` a call has no other files; to unlink what is not there costs more than what is.
-    const isLeft = (kind: Kind): boolean => sizes === undefined || kind === 'call' || (kind === 'out' && sizes.stdoutBytes > 0) || (kind === 'err' && sizes.stderrBytes > 0);
-    this.removing.add({key, left: kinds.filter(isLeft)});
+    this.removing.add({key, left: sizes === undefined ? kinds : kinds.filter((kind) => kind === 'call' || (sizes.inJournal !== true && hasBytes(kind, sizes)))});
   }
 
   /** Removes now what is still to be removed: the daemon ends. */

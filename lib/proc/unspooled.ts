@@ -4,6 +4,7 @@
  */
 import type {ChildProcess} from 'node:child_process';
 import {limits} from '../base/limits';
+import type {Output} from './recent-outputs';
 
 export class UnspooledStreams {
   private readonly stdout: Buffer[] = [];
@@ -20,11 +21,11 @@ export class UnspooledStreams {
   }
 
   /** What was written until the function process ended. */
-  async collect(): Promise<[stdout: Buffer, stderr: Buffer]> {
+  async collect(): Promise<Output> {
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([this.closed, new Promise((resolve) => (timer = setTimeout(resolve, limits.pipeDrainMs)))]);
     clearTimeout(timer);
-    return [Buffer.concat(this.stdout), Buffer.concat(this.stderr)];
+    return {stdout: Buffer.concat(this.stdout), stderr: Buffer.concat(this.stderr)};
   }
 
   private keep(stream: NodeJS.ReadableStream | null, chunks: Buffer[]): void {

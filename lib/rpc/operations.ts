@@ -7,7 +7,7 @@ import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
-import type {Call} from '../call/call';
+import type {Call} from '../call/call-record';
 import type {CallTable} from '../call/call-table';
 import type {FunctionSpec} from '../call/spawner';
 import type {Waiter} from '../call/waiters';
@@ -110,6 +110,7 @@ function wait({table, files, maxWaitMs}: OperationContext, caller: Caller, {call
 function answer({table, files}: OperationContext, call: Call, view: AnswerView): Reply {
   // Between its end and now somebody else may have forgotten it.
   if (call.state === 'gone') throw resultGone(call);
+  table.naming(call);
   return {contentType: 'application/json', pieces: answerPieces(call, files, view), sent: () => table.markDelivered(call)};
 }
 

@@ -18,6 +18,7 @@ const listCalls: Operation = async (context, {role}, members) => {
   const visible = (name: string): boolean => mayUse(context, role, name);
   const calls = context.table.index.list({state, fnName, role: ofRole, visible}, cursor, limit);
   const next = calls.length === limit ? calls.at(-1)!.sequence : null;
+  calls.forEach((call) => context.table.naming(call));
   return jsonReply({calls: calls.map((call) => writeCall(callInfo(call, {duplicate: false, stderr: null}))), next});
 };
 

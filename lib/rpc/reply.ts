@@ -5,8 +5,8 @@ import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {hasResult} from '../base/outcome';
 import type {Outcome, VisibleState} from '../base/outcome';
-import {callIdOf} from '../call/call';
-import type {Call} from '../call/call';
+import {callIdOf} from '../call/call-record';
+import type {Call} from '../call/call-record';
 import {writeAnswer} from './protocol-answer';
 import type {CallError, CallInfo, StderrTail} from './protocol-answer';
 
@@ -132,9 +132,9 @@ function callError(call: Call): CallError | null {
   return {code: outcome, message: sentences[outcome](call), ...facts};
 }
 
-/** A call whose result cannot be given any more: its outcome is all that is left. */
+/** A call whose result cannot be given any more: its outcome is all that is left, or why it never was one. */
 export function resultGone(call: Call): NodedError {
-  return new NodedError('call_expired', {callId: callIdOf(call), outcome: call.outcome ?? 'lost'});
+  return call.refusal ?? new NodedError('call_expired', {callId: callIdOf(call), outcome: call.outcome ?? 'lost'});
 }
 
 /** The result's bytes; `null` unless stdout is the result. Throws call_expired if somebody removed its file. */

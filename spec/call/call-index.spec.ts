@@ -1,7 +1,7 @@
 import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
-import {callIdOf} from '../../lib/call/call';
-import type {Call} from '../../lib/call/call';
+import {callIdOf} from '../../lib/call/call-record';
+import type {Call} from '../../lib/call/call-record';
 import type {CallFilter} from '../../lib/call/call-index';
 import {setFakeClock} from '../support/clock';
 import type {FakeClock} from '../support/clock';

@@ -1,6 +1,6 @@
 import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
-import {callIdOf} from '../../lib/call/call';
+import {callIdOf} from '../../lib/call/call-record';
 import {setFakeClock, wallStartMs} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {exited, notStarted} from '../support/fake-spawner';

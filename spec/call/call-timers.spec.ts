@@ -1,7 +1,7 @@
 import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
 import {armDeadline, dispatch, keepUntil} from '../../lib/call/call';
-import type {Call} from '../../lib/call/call';
+import type {Call} from '../../lib/call/call-record';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {setFakeClock} from '../support/clock';
 import type {FakeClock} from '../support/clock';

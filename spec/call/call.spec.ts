@@ -1,10 +1,12 @@
 import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
-import {dispatch, eventNames, states} from '../../lib/call/call';
-import type {Call, EventName, State} from '../../lib/call/call';
+import {states} from '../../lib/call/call-record';
+import {armDeadline, dispatch, eventNames} from '../../lib/call/call';
+import type {Call, State} from '../../lib/call/call-record';
+import type {EventName} from '../../lib/call/call';
 import {setFakeClock, wallStartMs} from '../support/clock';
 import type {FakeClock} from '../support/clock';
-import {FakeHost, callIn, hostKeepResultMs, someEvent} from '../support/fake-host';
+import {FakeHost, acceptance, callIn, hostKeepResultMs, someEvent} from '../support/fake-host';
 import type {FakeProcess} from '../support/fake-spawner';
 import {exited, lost, notStarted} from '../support/fake-spawner';
 
@@ -17,9 +19,9 @@ function recordOf(call: Call): object {
 /** Cells whose event cannot happen in that state. */
 const bugCells: Readonly<Record<State, readonly EventName[]>> = {
   starting: ['evict'],
-  running: ['started', 'evict'],
+  running: ['started', 'refused', 'evict'],
   stopping: ['evict'],
-  ended: ['started', 'ended'],
+  ended: ['started', 'ended', 'refused'],
   gone: eventNames,
 };
 const refusingCells: Readonly<Partial<Record<State, Partial<Record<EventName, string>>>>> = {
@@ -60,6 +62,16 @@ describe('the life of one call', () => {
       const call = after('starting', 'ended', {ending: notStarted});
       expect(call).to.include({state: 'ended', outcome: 'start_failed', ending: notStarted, pid: null, startedAtMs: null, expiresAt: hostKeepResultMs});
       expect(host.steps).to.deep.equal(['outcome start_failed', 'starting → ended']);
+    });
+
+    it('× refused: it is gone, has no outcome, and its deadline is forgotten', () => {
+      const call = callIn('starting', host);
+      Object.assign(call, {accepted: acceptance({abortAfterMs: 1000})});
+      armDeadline(call, host);
+      dispatch(call, 'refused', someEvent.refused, host);
+      expect(call).to.include({state: 'gone', outcome: null, ending: null, process: null, timer: null, refusal: someEvent.refused.refusal});
+      expect(host.steps).to.deep.equal(['starting → gone']);
+      expect(clock.countTimers()).to.equal(0);
     });
 
     it('× timer: its deadline has passed, and SIGTERM is sent', () => {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import {limits} from '../../lib/base/limits';
 import {outcomes, stopCauses} from '../../lib/base/outcome';
 import type {Ending, Outcome} from '../../lib/base/outcome';
-import type {Acceptance} from '../../lib/call/call';
+import type {Acceptance} from '../../lib/call/call-record';
 import {acceptedLine, endedLine, endingOf, outcomeLine, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {wallStartMs} from '../support/clock';
@@ -15,7 +15,7 @@ const atMs = wallStartMs;
 const acceptance = (facts: Partial<Acceptance> = {}): Acceptance => makeAcceptance({acceptedAtMs: wallStartMs, ...facts});
 const accepted = acceptedLine(acceptance(), false);
 const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs});
-const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome});
+const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome})!;
 
 function read(...lines: readonly string[]): JournalRecord {
   const record = readJournal(key, lines.join(''));

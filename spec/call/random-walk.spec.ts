@@ -1,5 +1,5 @@
 import {expect} from 'chai';
-import {states} from '../../lib/call/call';
+import {states} from '../../lib/call/call-record';
 import {setFakeClock} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {Chance, seedOfRun} from '../support/chance';

@@ -1,6 +1,6 @@
 import {expect} from 'chai';
 import type {Ending, Outcome} from '../../lib/base/outcome';
-import {callIdOf} from '../../lib/call/call';
+import {callIdOf} from '../../lib/call/call-record';
 import {acceptedLine, endedLine, endingOf, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {readTombstone} from '../../lib/call/tombstones';

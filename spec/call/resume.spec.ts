@@ -1,7 +1,7 @@
 import {expect} from 'chai';
 import type {StopCause} from '../../lib/base/outcome';
-import {callIdOf} from '../../lib/call/call';
-import type {Acceptance, Call} from '../../lib/call/call';
+import {callIdOf} from '../../lib/call/call-record';
+import type {Acceptance, Call} from '../../lib/call/call-record';
 import {acceptedLine, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import type {FunctionSpec} from '../../lib/call/spawner';
@@ -45,7 +45,7 @@ describe('a call that goes on while the next noded starts', () => {
   function resume(left: Left = {}): Call {
     const spec = functionSpec(left.spec);
     return fake.table.resume(recordOf(left), spec, pid, (sink) => {
-      process = new FakeProcess({key, spec, requestId: null, traceparent: null, args: null, spooled: true}, sink);
+      process = new FakeProcess({key, spec, requestId: null, traceparent: null, args: null, accepted: null, spooled: true}, sink);
       return process;
     });
   }

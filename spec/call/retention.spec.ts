@@ -1,7 +1,7 @@
 import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
-import {callIdOf} from '../../lib/call/call';
-import type {Call} from '../../lib/call/call';
+import {callIdOf} from '../../lib/call/call-record';
+import type {Call} from '../../lib/call/call-record';
 import {readTombstone} from '../../lib/call/tombstones';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';

@@ -3,7 +3,7 @@ import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
 import type {ErrorCode} from '../../lib/base/errors';
 import type {Ending, Outcome, StopCause} from '../../lib/base/outcome';
-import type {Call, State} from '../../lib/call/call';
+import type {Call, State} from '../../lib/call/call-record';
 import type {TableLimits} from '../../lib/call/call-table';
 import type {Waiter} from '../../lib/call/waiters';
 import type {FakeClock} from '../support/clock';

@@ -1,6 +1,6 @@
 import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
-import type {Call} from '../../lib/call/call';
+import type {Call} from '../../lib/call/call-record';
 import type {WaitEnd, Waiter} from '../../lib/call/waiters';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';

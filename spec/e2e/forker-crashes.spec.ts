@@ -107,7 +107,8 @@ describe('a busy noded and its fork server that are killed again and again', fun
     expect(await Promise.all([...work.open].map((n) => work.ask(n)))).to.not.include(false);
     const known = [...work.told.keys()].slice(-rechecked);
     for (const n of known) {
-      const {json} = await daemon.waitForFunction(work.ids.get(n)!, 0);
+      const {json, text} = await daemon.waitForFunction(work.ids.get(n)!, 0);
+      expect(json, text).to.have.property('call');
       expect([n, json.call.id, json.call.outcome]).to.deep.equal([n, work.ids.get(n), work.told.get(n)]);
     }
   }

@@ -18,24 +18,30 @@ interface Fault {
   readonly inChild?: true;
   readonly what: string;
   /** The stage of the start that fails; or the call goes on, and this is what the fork server says, if anything. */
-  readonly stage?: 'open' | 'spawn' | 'exec';
+  readonly stage?: 'journal' | 'open' | 'spawn' | 'exec';
   readonly says?: RegExp;
+  /** The function goes on until its output has names. */
+  readonly settles?: true;
 }
 
 const journal = /cannot write to the journal/;
 
 const faults: readonly Fault[] = [
   ...['EMFILE', 'ENFILE', 'ENOMEM'].flatMap((errno): Fault[] => [
-    {call: 'openat', errno, nth: 1, what: 'the program', stage: 'exec'},
-    {call: 'openat', errno, nth: 2, what: 'the file of stdout', stage: 'open'},
-    {call: 'openat', errno, nth: 3, what: 'the file of stderr', stage: 'open'},
+    {call: 'openat', errno, nth: 1, what: 'the journal', stage: 'journal'},
+    {call: 'openat', errno, nth: 2, what: 'the program', stage: 'exec'},
+    {call: 'openat', errno, nth: 3, what: 'the file of stdout', stage: 'open'},
+    {call: 'openat', errno, nth: 4, what: 'the file of stderr', stage: 'open'},
     {call: 'memfd_create', errno, nth: 1, what: 'memory for the arguments', stage: 'open'},
-    // Its start time if a clock tick passed meanwhile, its journal twice, the list of children, what these are.
-    ...[4, 5, 6, 7, 8].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
+    // Its start time if a clock tick passed meanwhile, its output, the list of children, what these are.
+    ...[5, 6, 7, 8, 9].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
   ]),
-  {call: 'openat', errno: 'ENOSPC', nth: 2, what: 'the file of stdout', stage: 'open'},
+  {call: 'openat', errno: 'ENOSPC', nth: 1, what: 'the journal', stage: 'journal'},
+  {call: 'openat', errno: 'ENOSPC', nth: 3, what: 'the file of stdout', stage: 'open'},
+  ...['ENOSPC', 'ENOMEM'].flatMap((errno): Fault[] => [1, 2].map((nth) => ({call: 'linkat', errno, nth, what: 'a name for the output', says: /cannot have a name/, settles: true}))),
   ...['ENOSPC', 'ENOMEM', 'EAGAIN'].flatMap((errno): Fault[] => [
-    {call: 'write', errno, nth: 1, what: 'the arguments', stage: 'open'},
+    {call: 'write', errno, nth: 1, what: 'the journal, for the acceptance', stage: 'journal'},
+    {call: 'pwrite64', errno, nth: 1, what: 'the arguments', stage: 'open'},
     {call: 'write', errno, nth: 2, what: 'the journal, for the start', says: journal},
     {call: 'write', errno, nth: 3, what: 'the journal, for the end', says: journal},
   ]),
@@ -100,15 +106,20 @@ describeIf('a system call of the fork server that fails', strace(), () => {
   }
 
   for (const fault of faults) {
-    const {call, errno, nth, what, stage, says} = fault;
-    const title = stage === undefined ? 'ends no call' : `is a start that failed, with its errno and "${stage}"`;
+    const {call, errno, nth, what, stage, says, settles} = fault;
+    const title = stage === undefined ? 'ends no call' : stage === 'journal' ? 'refuses a start' : `is a start that failed, with its errno and "${stage}"`;
     it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
-      const spec = bench.define('prints', '#!/bin/sh\nsetsid sleep 60 &\necho note >&2\nexec cat\n');
+      const spec = bench.define('prints', `#!/bin/sh\nsetsid sleep 60 &\necho note >&2\n${settles === true ? 'sleep 0.2\n' : ''}exec cat\n`);
       await inject(fault);
       bench.warnings.length = 0;
       const server = bench.forkServer;
-      const run: Run = await bench.run(spec, {args: '[1]'});
-      if (stage === undefined) {
+      const run: Run = bench.spawn(spec, {args: '[1]'});
+      await until('it has ended, or is refused', () => run.ending ?? run.refusal ?? false);
+      if (stage === 'journal') {
+        expect(run.refusal).to.include({code: errno === 'ENOSPC' ? 'spool_full' : 'spawner_unavailable'});
+        expect(run.events).to.deep.equal(['spawn returned', 'refused']);
+        expect(fs.readdirSync(`${bench.runDir}/calls`).filter((name) => name.startsWith(run.key))).to.deep.equal([]);
+      } else if (stage === undefined) {
         expect(run.ending).to.include({kind: 'exited', exitCode: 0, output: 'json'});
         expect(run.events).to.deep.equal(['spawn returned', 'started', 'ended']);
       } else {

@@ -16,6 +16,7 @@ static void start_call(const struct start *start) {
   seen += strlen(start->key) + strlen(start->program);
   for (int i = 0; start->env[i] != NULL; i++) seen += strlen(start->env[i]);
   for (uint32_t i = 0; i < start->args_size; i++) seen += start->args[i];
+  for (uint16_t i = 0; i < start->accepted_size; i++) seen += start->accepted[i];
 }
 
 static bool add_part(const char *key, const uint8_t *bytes, size_t size) {

@@ -13,7 +13,7 @@ const spec = {name: 'f', program: '/bin/true', maxRunning: null, maxOutputBytes:
 
 /** Real frames, one alone and several in a row, for the fuzzer to begin with. */
 function writeCorpus(directory: string): void {
-  const start = (args: Buffer | null): Buffer => writeStart({key, spec, env: ['A=b', 'LANG=C.UTF-8'], spooled: args === null, args, lastTry: false});
+  const start = (args: Buffer | null): Buffer => writeStart({key, spec, env: ['A=b', 'LANG=C.UTF-8'], spooled: args === null, args, accepted: args === null ? '{"event":"accepted"}\n' : null, lastTry: false});
   const frames = [start(null), start(Buffer.from('[1]')), start(Buffer.alloc(80_000, ' ')), writeSignal(key, 'kill'), writeSignal(key, 'terminate'), writeQuit()];
   [...frames, Buffer.concat(frames)].forEach((bytes, index) => fs.writeFileSync(join(directory, String(index)), bytes));
 }

@@ -28,10 +28,12 @@ interface EndedFacts {
   readonly code?: number;
   readonly stage?: number;
   readonly sizes?: readonly [bigint, bigint];
+  /** What it wrote, if that goes along. */
+  readonly noted?: string;
 }
 
-const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n]}: EndedFacts): Buffer =>
-  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...[1764670000123n, 1n, 2n, 3n, ...sizes].map(u64)]));
+const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n], noted}: EndedFacts): Buffer =>
+  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...[1764670000123n, 1n, 2n, 3n, ...sizes].map(u64), Buffer.from([noted === undefined ? 0 : 1]), Buffer.from(noted ?? '')]));
 
 const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [frame('W', Buffer.concat([u32(frameVersion), u32(77)])), {type: 'welcome', version: frameVersion, pid: 77}],
@@ -41,11 +43,12 @@ const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([2])])), {type: 'output', key, stream: 'stderr', bytes: Buffer.alloc(0)}],
   [frame('B', Buffer.from(key)), {type: 'busy', key}],
   [frame('M', Buffer.from('word')), {type: 'message', text: 'word'}],
-  [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 10, stderrBytes: 20}],
-  [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
-  [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
-  [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0}],
-  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: 0}],
+  [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 10, stderrBytes: 20, noted: null}],
+  [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: 0, noted: null}],
+  [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
 ];
 
 describe('frames from a fork server', () => {
@@ -86,8 +89,9 @@ describe('frames from a fork server', () => {
     ['with a welcome cut short', frame('W', Buffer.alloc(7))],
     ['with a welcome and more', frame('W', Buffer.alloc(9))],
     ['with a start cut short', frame('A', Buffer.concat([Buffer.from(key), Buffer.alloc(11)]))],
-    ['with an end cut short', frame('E', Buffer.concat([Buffer.from(key), Buffer.alloc(53)]))],
-    ['with an end and more', frame('E', Buffer.concat([Buffer.from(key), Buffer.alloc(55)]))],
+    ['with an end cut short', frame('E', Buffer.concat([Buffer.from(key), Buffer.alloc(54)]))],
+    ['with an end and less output than it says', endedFrame({sizes: [4n, 0n], noted: 'tru'})],
+    ['with an end and more output than it says', endedFrame({sizes: [4n, 0n], noted: 'true!'})],
     ['with output of no stream', frame('O', Buffer.from(key))],
     ['with a key that is none', frame('B', Buffer.from('../../etc/passwd'))],
   ];
@@ -132,16 +136,16 @@ describe('frames to a fork server', () => {
   }
 
   it('say what to start, with which user, limit, environment and arguments', () => {
-    const [start] = cut(writeStart({key, spec: {...spec, user: {uid: 7, gid: 8, home: '/'}, nice: -5, leaveRunning: true}, env: ['A=1', 'B=2'], spooled: true, args: Buffer.from('[1]'), lastTry: true}));
+    const [start] = cut(writeStart({key, spec: {...spec, user: {uid: 7, gid: 8, home: '/'}, nice: -5, leaveRunning: true}, env: ['A=1', 'B=2'], spooled: true, args: Buffer.from('[1]'), accepted: '{"é":1}\n', lastTry: true}));
     const flags = 1 | 2 | 4 | 16 | 64;
-    const body = Buffer.concat([Buffer.from(key), Buffer.from([flags]), u32(7), u32(8), u32(2 ** 32 - 5), u64(10n), Buffer.from('/bin/true\0'), Buffer.from([2]), Buffer.from('A=1\0B=2\0'), u32(3), Buffer.from('[1]')]);
+    const body = Buffer.concat([Buffer.from(key), Buffer.from([flags]), u32(7), u32(8), u32(2 ** 32 - 5), u64(10n), Buffer.from('/bin/true\0'), Buffer.from([2]), Buffer.from('A=1\0B=2\0'), u32(3), Buffer.from('[1]'), Buffer.from([9, 0]), Buffer.from('{"é":1}\n')]);
     expect(start).to.deep.equal({type: 'S', body});
   });
 
   it('bring arguments of any size in bounded parts, in order, before the start', () => {
     for (const size of [0, 1, maxInlineArgsBytes, maxInlineArgsBytes + 1, 3 * maxInlineArgsBytes + 7]) {
       const args = Buffer.from(Array.from({length: size}, (_, index) => index % 251));
-      const frames = cut(writeStart({key, spec, env: [], spooled: false, args, lastTry: false}));
+      const frames = cut(writeStart({key, spec, env: [], spooled: false, args, accepted: null, lastTry: false}));
       const parts = frames.slice(0, -1);
       expect(frames.at(-1)?.type).to.equal('S');
       expect(parts.map(({type}) => type).join('')).to.equal('P'.repeat(size <= maxInlineArgsBytes ? 0 : Math.ceil(size / maxInlineArgsBytes)));

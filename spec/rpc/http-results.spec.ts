@@ -117,7 +117,7 @@ describe('results', function () {
     }
   });
 
-  for (const [what, bytes] of [['small', 100], ['large', 2 * mebibyte]] as const) {
+  for (const [what, bytes] of [['small', 8192], ['large', 2 * mebibyte]] as const) {
     for (const [how, spoil] of [
       ['gone', (path: string) => unlinkSync(path)],
       ['cut short', (path: string) => truncateSync(path, 50)],

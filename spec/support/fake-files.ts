@@ -11,11 +11,17 @@ export class FakeFiles implements CallFiles {
   /** Thrown by `create`, as if there were no room; urgent calls meet it too. */
   failure: Error | null = null;
 
-  create(key: string, line: string, args: Uint8Array | null, _urgent: boolean): void {
+  create(key: string, line: string | null, args: Uint8Array | null, _urgent: boolean): void {
     if (this.failure !== null) throw this.failure;
     this.steps.push(`create ${key}`);
-    this.journals.set(key, line);
+    if (line !== null) this.journals.set(key, line);
     this.args.set(key, args);
+  }
+
+  putOnFile(key: string, line: string): void {
+    if (this.journals.has(key)) return;
+    this.steps.push(`put on file ${key}`);
+    this.journals.set(key, line);
   }
 
   append(key: string, line: string): void {

@@ -1,8 +1,10 @@
 /** One call without a table: the host that its actions see, and calls in every state. */
 import {monotonicMs, wallMs} from '../../lib/base/duration';
+import {NodedError} from '../../lib/base/errors';
 import type {StopCause} from '../../lib/base/outcome';
 import {dispatch} from '../../lib/call/call';
-import type {Acceptance, Call, CallHost, EventName, State} from '../../lib/call/call';
+import type {Acceptance, Call, State} from '../../lib/call/call-record';
+import type {CallHost, EventName} from '../../lib/call/call';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {FakeProcess, exited, functionSpec} from './fake-spawner';
 
@@ -39,7 +41,7 @@ export class FakeHost implements CallHost {
 
 /** A process whose spawner hears nothing. */
 export const silentProcess = (): FakeProcess =>
-  new FakeProcess({key: '0123456789abcdef', spec: functionSpec(), requestId: null, traceparent: null, args: null, spooled: true}, {started: () => {}, ended: () => {}});
+  new FakeProcess({key: '0123456789abcdef', spec: functionSpec(), requestId: null, traceparent: null, args: null, accepted: null, spooled: true}, {started: () => {}, ended: () => {}, refused: () => {}});
 
 export function acceptance(facts: Partial<Acceptance> = {}): Acceptance {
   return {
@@ -72,6 +74,7 @@ export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | nu
     killed: false,
     ending: null,
     outcome: null,
+    refusal: null,
     abortAt: null,
     endedAt: null,
     deliveredAt: null,
@@ -85,6 +88,7 @@ export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | nu
 export const someEvent = {
   started: {pid: 4189},
   ended: {ending: exited()},
+  refused: {refusal: new NodedError('spool_full')},
   timer: {},
   abort: {by: 'master', killAfterMs: null},
   shutdown: {killAfterMs: 20_000},

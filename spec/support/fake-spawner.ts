@@ -1,7 +1,7 @@
 /** A spawner that starts nothing: specs report what its processes do. */
 import * as sinon from 'sinon';
 import type {Ending} from '../../lib/base/outcome';
-import type {Call} from '../../lib/call/call';
+import type {Call} from '../../lib/call/call-record';
 import type {FunctionProcess, FunctionSpec, SpawnRequest, SpawnSink, Spawner} from '../../lib/call/spawner';
 import {wallStartMs} from './clock';
 
@@ -48,6 +48,7 @@ export class FakeProcess implements FunctionProcess {
 export class FakeSpawner implements Spawner {
   readonly name = 'child';
   unavailable: string | null = null;
+  makesJournals = false;
   inlineArgsBytes = 0;
   /** Told of every start, from inside of it. */
   onSpawn: (request: SpawnRequest) => void = () => {};

@@ -1,6 +1,6 @@
 /** The real table over a spawner and files that are fake. */
 import type {StartRequest} from '../../lib/call/acceptance';
-import type {Call} from '../../lib/call/call';
+import type {Call} from '../../lib/call/call-record';
 import {CallTable} from '../../lib/call/call-table';
 import type {TableLimits, TableObserver} from '../../lib/call/call-table';
 import type {FunctionSpec} from '../../lib/call/spawner';

@@ -2,9 +2,11 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
+import type {NodedError} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
 import type {Ending} from '../../lib/base/outcome';
 import {drawKey} from '../../lib/call/call-id';
+import {acceptedLine} from '../../lib/call/journal';
 import type {FunctionProcess, FunctionSpec, Spawner} from '../../lib/call/spawner';
 import {ChildSpawner} from '../../lib/proc/child-spawner';
 import type {ChildSpawnerOptions} from '../../lib/proc/child-spawner';
@@ -13,6 +15,7 @@ import type {ForkSpawnerOptions} from '../../lib/proc/fork-spawner';
 import {ProcessTrees} from '../../lib/proc/process-tree';
 import {Spool} from '../../lib/proc/spool';
 import {JsonScanner} from '../../lib/rpc/json-scan';
+import {acceptance} from './fake-host';
 import {writeFunction} from './daemon';
 import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
 import {allProcesses, forkServersIn, isAlive, processesWith} from './processes';
@@ -59,6 +62,7 @@ export class Run {
   process!: FunctionProcess;
   pid = 0;
   ending: Ending | null = null;
+  refusal: NodedError | null = null;
 
   constructor(
     readonly key: string,
@@ -161,9 +165,11 @@ export class SpawnerBench {
     const run = new Run(drawKey(), this.spool);
     const bytes = Buffer.from(args);
     const inline = bytes.length <= this.spawner.inlineArgsBytes;
-    if (!unspooled) this.spool.create(run.key, '{"event":"accepted"}\n', inline ? null : bytes, false);
+    const line = acceptedLine(acceptance({key: run.key}), spec.leaveRunning);
+    const {makesJournals} = this.spawner;
+    if (!unspooled) this.spool.create(run.key, makesJournals ? null : line, inline ? null : bytes, false);
     meanwhile?.(run.key);
-    run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, args: inline || unspooled ? bytes : null, spooled: !unspooled}, {
+    run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, args: inline || unspooled ? bytes : null, accepted: makesJournals && !unspooled ? line : null, spooled: !unspooled}, {
       started: (pid) => {
         run.events.push('started');
         run.pid = pid;
@@ -171,6 +177,10 @@ export class SpawnerBench {
       ended: (ending) => {
         run.events.push('ended');
         run.ending = ending;
+      },
+      refused: (refusal) => {
+        run.events.push('refused');
+        run.refusal = refusal;
       },
     });
     run.events.push('spawn returned');

@@ -1,0 +1,85 @@
+/** What is known of one call. Only call.ts and call-table.ts write to it. */
+import type {NodedError} from '../base/errors';
+import type {Ending, Outcome, StopCause} from '../base/outcome';
+import type {FunctionProcess, FunctionSpec} from './spawner';
+import {makeCallId} from './call-id';
+
+/** DESIGN.md section 3. */
+export const states = ['starting', 'running', 'stopping', 'ended', 'gone'] as const;
+export type State = (typeof states)[number];
+
+/** What a call was accepted with; never changes. */
+export interface Acceptance {
+  readonly key: string;
+  readonly ppid: number;
+  readonly acceptedAtMs: number;
+  readonly fnName: string;
+  readonly requestId: string | null;
+  readonly role: string;
+  /** SHA-256 of the arguments' bytes, hexadecimal: tells whether a request ID is used for the same call. */
+  readonly fingerprint: string;
+  readonly argsBytes: number;
+  readonly abortAfterMs: number | null;
+  readonly reason: string | null;
+  /** False for an urgent call that the spool could not take: it leaves no trace on disk. */
+  readonly spooled: boolean;
+}
+
+/** One call. */
+export interface Call {
+  readonly accepted: Acceptance;
+  /** Null for a call that was read back from its journal: its function may be gone from the catalog. */
+  readonly spec: FunctionSpec | null;
+  /** Grows with acceptance: the order of GET /calls. */
+  readonly sequence: number;
+  readonly acceptedAt: number;
+  state: State;
+  /** There from the call of its spawner to its end: while there is anything to signal. */
+  process: FunctionProcess | null;
+  pid: number | null;
+  startedAtMs: number | null;
+  /** Written once, before the signal: first reason wins. */
+  stopCause: StopCause | null;
+  killed: boolean;
+  ending: Ending | null;
+  outcome: Outcome | null;
+  /** Why its start was refused after it had been accepted; then it is gone. */
+  refusal: NodedError | null;
+  /** Monotonic instants. */
+  abortAt: number | null;
+  endedAt: number | null;
+  deliveredAt: number | null;
+  expiresAt: number | null;
+  timer: NodeJS.Timeout | null;
+  timerDue: number | null;
+}
+
+/** The record of a call that has just been accepted, or is read back from its journal. */
+export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequence: number, acceptedAt: number): Call {
+  return {
+    accepted,
+    spec,
+    sequence,
+    acceptedAt,
+    state: 'starting',
+    process: null,
+    pid: null,
+    startedAtMs: null,
+    stopCause: null,
+    killed: false,
+    ending: null,
+    outcome: null,
+    refusal: null,
+    abortAt: null,
+    endedAt: null,
+    deliveredAt: null,
+    expiresAt: null,
+    timer: null,
+    timerDue: null,
+  };
+}
+
+/** The call's ID as it is known now: cpid is 0 until the process runs. */
+export function callIdOf({accepted: {ppid, acceptedAtMs, key}, pid}: Call): string {
+  return makeCallId({ppid, cpid: pid ?? 0, acceptedAtMs, key});
+}

@@ -1,0 +1,105 @@
+/** Little output stands in the journal, and in no file: a fork server does that, and the spool reads it. */
+import {expect} from 'chai';
+import * as fs from 'node:fs';
+import {readJournal} from '../../lib/call/journal';
+import {SpawnerBench, spawnerKinds} from '../support/spawner-bench';
+import type {Run} from '../support/spawner-bench';
+import {until} from '../support/until';
+
+/** What both streams together may have, with their escapes, to stand in a line of under 4096 bytes. */
+const most = 3072;
+
+for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner'))) {
+  describe(`${kind.name}: the output of a call`, () => {
+    let bench: SpawnerBench;
+    before(async () => {
+      bench = new SpawnerBench(kind);
+      await bench.open();
+    });
+    after(() => bench.dispose());
+
+    const filesOf = (run: Run): string[] => fs.readdirSync(`${bench.runDir}/calls`).filter((name) => name.startsWith(run.key)).map((name) => name.slice(17)).sort();
+    const prints = (name: string, stdout: string, stderr = ''): Promise<Run> => {
+      fs.writeFileSync(`${bench.root}/${name}.out`, stdout, 'latin1');
+      fs.writeFileSync(`${bench.root}/${name}.err`, stderr, 'latin1');
+      return bench.run(bench.define(name, `#!/bin/sh\ncat ${bench.root}/${name}.err >&2\nexec cat ${bench.root}/${name}.out\n`));
+    };
+
+    it('stands in its journal if it is little, and is read from there', async () => {
+      const [stdout, stderr] = ['{"a":"\\\\ \\"q\\"",\n\t"b":[1.0]}\n', 'a "note"\n'];
+      const run = await prints('little', stdout, stderr);
+      expect(run.ending).to.include({output: 'json', stdoutBytes: stdout.length, stderrBytes: stderr.length, inJournal: true});
+      expect(filesOf(run)).to.deep.equal(['call']);
+      expect(bench.journal(run).at(-1)).to.include({event: 'ended', stdout, stderr});
+      await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));
+      expect(bench.spool.recent.get(run.key)).to.equal(undefined);
+      expect([run.stdout, run.stderr]).to.deep.equal([stdout, stderr]);
+      expect(bench.spool.read(run.key, 'stdout', 2, 3).toString()).to.equal(stdout.slice(2, 5));
+    });
+
+    for (const [what, stdout, stderr] of [
+      ['is not plain ASCII', '"\xc3\xa9"', ''],
+      ['has a control character', '"a"\r', ''],
+      ['has a zero byte', '1', '\0'],
+      ['is too much', `"${'x'.repeat(most - 1)}"`, ''],
+      ['is too much together', `"${'x'.repeat(most / 2)}"`, 'y'.repeat(most / 2)],
+      ['is too much with its escapes', JSON.stringify('"'.repeat(most / 2 - 10)), ''],
+    ] as const) {
+      it(`has files of its own if it ${what}`, async () => {
+        const run = await prints('filed', stdout, stderr);
+        expect(run.ending).to.include({stdoutBytes: stdout.length, stderrBytes: stderr.length});
+        expect(filesOf(run)).to.deep.equal(['call', ...(stderr === '' ? [] : ['err']), 'out']);
+        expect(bench.journal(run).at(-1)).to.not.have.any.keys('stdout', 'stderr');
+        expect(bench.spool.read(run.key, 'stdout', 0, 10_000).toString('latin1')).to.equal(stdout);
+        expect(bench.spool.read(run.key, 'stderr', 0, 10_000).toString('latin1')).to.equal(stderr);
+      });
+    }
+
+    it('fits to the last byte that a journal line may have', async () => {
+      for (let size = most - 40; size <= most; size += 1) {
+        const stdout = `"${'x'.repeat(size - 2)}"`;
+        const run = await prints('exact', stdout);
+        expect(run.ending).to.include({output: 'json', stdoutBytes: size, inJournal: true});
+        expect(run.stdout).to.equal(stdout);
+      }
+      for (let size = most - 700; size <= most; size += 7) {
+        const stdout = JSON.stringify(`${'"'.repeat(size / 4)}${'x'.repeat(size / 2 - 2)}`);
+        const run = await prints('escaped', stdout);
+        expect(run.ending).to.include({output: 'json', stdoutBytes: stdout.length});
+        expect(run.stdout).to.equal(stdout);
+        for (const line of fs.readFileSync(`${bench.runDir}/calls/${run.key}.call`, 'latin1').split('\n')) expect(line.length).to.be.below(4096);
+      }
+    });
+
+    it('has files once it runs for a while, which grow as it writes', async () => {
+      const gate = `${bench.root}/go-on`;
+      const run = bench.spawn(bench.define('talks', `#!/bin/sh\necho one >&2\nuntil [ -e ${gate} ]; do sleep 0.02; done\necho two >&2\necho 1\n`));
+      await until('stderr has a name', () => run.stderr === 'one\n');
+      expect(filesOf(run)).to.deep.equal(['call', 'err', 'out']);
+      fs.writeFileSync(gate, '');
+      expect(await run.ended()).to.include({output: 'json', stdoutBytes: 2, stderrBytes: 8});
+      expect(filesOf(run)).to.deep.equal(['call', 'err', 'out']);
+      expect([run.stdout, run.stderr]).to.deep.equal(['1\n', 'one\ntwo\n']);
+    });
+
+    it('has names at once when descriptors are few, and costs none while its call runs', async () => {
+      const spec = bench.define('sleeps', '#!/bin/sh\nexec sleep 60\n');
+      const files = (): number => fs.readdirSync(`/proc/${bench.forkServer}/fd`).length;
+      await until('it is idle', () => files() < 16);
+      const before = files();
+      const runs = Array.from({length: 400}, () => bench.spawn(spec));
+      await Promise.all(runs.map((run) => run.started()));
+      await until('no call has a descriptor any more', () => files() === before);
+      for (const run of runs) run.process.signal('kill');
+      for (const run of runs) expect(await run.ended()).to.include({signal: 'SIGKILL'});
+      expect(files()).to.equal(before);
+    });
+
+    it('leaves a journal that says all by itself', async () => {
+      const run = await prints('says', '[1]', 'x');
+      const record = readJournal(run.key, fs.readFileSync(`${bench.runDir}/calls/${run.key}.call`, 'utf8'));
+      expect(record).to.deep.include({outcome: null, stopCause: null, torn: false});
+      expect(record?.ended).to.deep.include({exitCode: 0, noted: {stdout: '[1]', stderr: 'x'}});
+    });
+  });
+}
