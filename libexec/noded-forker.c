@@ -12,12 +12,13 @@
  * follows, one byte of type, and the type's body:
  *
  *   daemon to forker                         forker to daemon
- *   S start   key, flags, user, …, accepted  W welcome  version, pid: the LIVE frames are out
- *   P part    key, bytes: arguments of the   L live     key, pid, start time: a call that runs
- *             next start, if they are too    A started  key, pid, start time
- *             large for it and have no file  O output   key, stream, bytes: of a call without files
- *   K signal  key, 1 TERM+CONT | 2 KILL      E ended    key, kind, code, stage, time, usage, sizes, output
- *   Q quit                                   B busy     key: its program is being written; start it again
+ *   S start   key, flags, user, …, accepted  N name     of a function that needs no program; only noded-ganeti has any
+ *   P part    key, bytes: arguments of the   W welcome  version, pid: the NAME and LIVE frames are out
+ *             next start, if they are too    L live     key, pid, start time: a call that runs
+ *             large for it and have no file  A started  key, pid, start time
+ *   K signal  key, 1 TERM+CONT | 2 KILL      O output   key, stream, bytes: of a call without files
+ *   Q quit                                   E ended    key, kind, code, stage, time, usage, sizes, output
+ *                                            B busy     key: its program is being written; start it again
  *                                            M message  text for the daemon's log
  *
  * A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a

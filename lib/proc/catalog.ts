@@ -37,7 +37,8 @@ export interface Scan {
   readonly leftOut: readonly {readonly path: string; readonly reason: string}[];
 }
 
-const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
+/** What a function may be called. */
+export const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
 const elfMagic = '7f454c46';
 
 function readStart(path: string, length: number): Buffer {

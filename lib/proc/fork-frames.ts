@@ -6,6 +6,7 @@
 import {constants} from 'node:os';
 import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
+import {namePattern} from './catalog';
 
 export const frameVersion = 2;
 const maxFrameBytes = 128 * 1024;
@@ -28,6 +29,7 @@ export interface StartFrame {
 }
 
 export type ForkerFrame =
+  | {readonly type: 'built_in'; readonly name: string}
   | {readonly type: 'welcome'; readonly version: number; readonly pid: number}
   | {readonly type: 'live'; readonly key: string; readonly pid: number; readonly startTime: number}
   | {readonly type: 'started'; readonly key: string; readonly pid: number; readonly startTime: number}
@@ -140,6 +142,7 @@ export class FrameError extends Error {
 
 /** Bytes of the bodies: exactly so many, or at least so many where the rest is text or output. */
 const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least']>> = {
+  N: [1, 'at least'],
   W: [8, 'exactly'],
   L: [keyBytes + 12, 'exactly'],
   A: [keyBytes + 12, 'exactly'],
@@ -174,6 +177,12 @@ function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: n
   return {stdout: bytes.subarray(0, stdoutBytes), stderr: bytes.subarray(stdoutBytes)};
 }
 
+function nameOf(body: Buffer): string {
+  const name = body.toString('latin1');
+  if (!namePattern.test(name)) throw new FrameError('a frame with a name that no function may have');
+  return name;
+}
+
 function readEnded(body: Buffer): EndedFrame {
   const at = keyBytes;
   const kind = body.readUInt8(at);
@@ -198,6 +207,8 @@ function readEnded(body: Buffer): EndedFrame {
 function readFrame(type: string, body: Buffer): ForkerFrame {
   checkSize(type, body.length);
   switch (type) {
+    case 'N':
+      return {type: 'built_in', name: nameOf(body)};
     case 'W':
       return {type: 'welcome', version: body.readUInt32LE(0), pid: body.readUInt32LE(4)};
     case 'L':

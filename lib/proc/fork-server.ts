@@ -25,10 +25,18 @@ export function findForkServer(runDir: string): Promise<Socket | null> {
   });
 }
 
+/** What a fork server is started with. It gives nothing of its environment to functions unless it says so. */
+export interface ForkServerProgram {
+  readonly program: string;
+  readonly runDir: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly log: {info(fields: object, message: string): void};
+}
+
 /** Starts a fork server and resolves once it listens. Rejects with what it said if it does not. */
-export function startForkServer(program: string, runDir: string): Promise<void> {
+export function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, [runDir], {detached: true, cwd: '/', env: {}, stdio: ['ignore', 'ignore', 'pipe', 'pipe']});
+    const child = spawn(program, [runDir], {detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', 'pipe', 'pipe']});
     let said = '';
     const timer = setTimeout(() => fail('it did not get ready'), limits.forkServerStartMs);
     const fail = (why: string): void => {
@@ -48,4 +56,15 @@ export function startForkServer(program: string, runDir: string): Promise<void> 
       resolve();
     });
   });
+}
+
+/** Connects to the fork server of the run directory, and starts one if there is none. */
+export async function reachForkServer(wanted: ForkServerProgram): Promise<Socket> {
+  const found = await findForkServer(wanted.runDir);
+  if (found !== null) wanted.log.info({}, 'found a fork server');
+  if (found !== null) return found;
+  await startForkServer(wanted);
+  const socket = await findForkServer(wanted.runDir);
+  if (socket === null) throw new Error(`${wanted.program}: it is ready and does not listen`);
+  return socket;
 }

@@ -17,7 +17,8 @@ import {newRunning} from './fork-call';
 import type {LiveCall, Running} from './fork-call';
 import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
 import type {EndedFrame, ForkerFrame} from './fork-frames';
-import {findForkServer, startForkServer} from './fork-server';
+import {reachForkServer} from './fork-server';
+import type {ForkServerProgram} from './fork-server';
 import {endingOfProcess, sizesOf} from './ending';
 import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
@@ -25,9 +26,7 @@ import {killProcess} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
-export interface ForkSpawnerOptions {
-  readonly program: string;
-  readonly runDir: string;
+export interface ForkSpawnerOptions extends ForkServerProgram {
   readonly spool: Spool;
   readonly trees: ProcessTrees;
   readonly newScanner: () => OutputScanner;
@@ -35,13 +34,15 @@ export interface ForkSpawnerOptions {
 }
 
 export class ForkSpawner implements Spawner {
-  readonly name = 'forker';
   readonly makesJournals = true;
   readonly inlineArgsBytes = maxInlineArgsBytes;
+  /** Functions of the fork server that was connected last; their specs have `ganeti:NAME` for a program. */
+  builtIns: ReadonlySet<string> = new Set();
   unavailable: string | null = 'the fork server is not connected yet';
   private socket: Socket | null = null;
   private readonly running = new Map<string, Running>();
   private readonly live = new Map<string, LiveCall>();
+  private readonly names = new Set<string>();
   /** Ends of calls that nobody has taken over yet. */
   private readonly early = new Map<string, EndedFrame>();
   private outgoing: Buffer[] = [];
@@ -49,11 +50,15 @@ export class ForkSpawner implements Spawner {
 
   constructor(private readonly options: ForkSpawnerOptions) {}
 
+  get name(): 'forker' | 'ganeti' {
+    return this.builtIns.size === 0 ? 'forker' : 'ganeti';
+  }
+
   /** Connects to the fork server that is there, or starts one. Resolves with the calls that it runs. */
   async connect(): Promise<ReadonlyMap<string, LiveCall>> {
     for (const due = monotonicMs() + limits.forkServerStartMs; ; ) {
       try {
-        await this.use(await this.reach());
+        await this.use(await reachForkServer(this.options));
         return new Map(this.live);
       } catch (error) {
         // One that was about to leave, or that just began in another's place: both pass.
@@ -109,17 +114,6 @@ export class ForkSpawner implements Spawner {
     return Promise.race([once(socket, 'close').then(() => true), pause(limits.closeGraceMs, false, {ref: false})]);
   }
 
-  private async reach(): Promise<Socket> {
-    const {program, runDir, log} = this.options;
-    const found = await findForkServer(runDir);
-    if (found !== null) log.info({}, 'found a fork server');
-    if (found !== null) return found;
-    await startForkServer(program, runDir);
-    const socket = await findForkServer(runDir);
-    if (socket === null) throw new Error(`${program}: it is ready and does not listen`);
-    return socket;
-  }
-
   private processOf(running: Running): FunctionProcess {
     const signal = (what: 'terminate' | 'kill'): void => {
       if (this.running.get(running.key) !== running) return;
@@ -146,6 +140,7 @@ export class ForkSpawner implements Spawner {
   private use(socket: Socket): Promise<void> {
     const reader = new FrameReader();
     this.live.clear();
+    this.names.clear();
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => socket.destroy(new Error('it does not say a word')), limits.forkServerStartMs);
       socket.on('data', (chunk) => {
@@ -168,10 +163,12 @@ export class ForkSpawner implements Spawner {
 
   private take(frame: ForkerFrame, socket: Socket, introduced: () => void): void {
     if (frame.type === 'message') return this.options.log.warn({}, `the fork server says: ${frame.text}`);
+    if (frame.type === 'built_in') return void this.names.add(frame.name);
     if (frame.type === 'live') return void this.live.set(frame.key, {pid: frame.pid, startTime: frame.startTime});
     if (frame.type === 'welcome') {
       if (frame.version !== frameVersion) throw new Error(`speaks version ${frame.version}, and this noded ${frameVersion}`);
       this.socket = socket;
+      this.builtIns = new Set(this.names);
       this.unavailable = null;
       for (const [key, live] of this.live) this.attach(this.running.get(key), live);
       return introduced();

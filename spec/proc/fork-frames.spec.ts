@@ -36,6 +36,7 @@ const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n], noted}: En
   frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...[1764670000123n, 1n, 2n, 3n, ...sizes].map(u64), Buffer.from([noted === undefined ? 0 : 1]), Buffer.from(noted ?? '')]));
 
 const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
+  [frame('N', Buffer.from('node_info')), {type: 'built_in', name: 'node_info'}],
   [frame('W', Buffer.concat([u32(frameVersion), u32(77)])), {type: 'welcome', version: frameVersion, pid: 77}],
   [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n)])), {type: 'live', key, pid: 78, startTime: 123456789}],
   [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n)])), {type: 'started', key, pid: 79, startTime: 5}],
@@ -86,6 +87,9 @@ describe('frames from a fork server', () => {
     ['over the limit', u32(maxFrameBytes + 1)],
     ['of 4 GiB', u32(2 ** 32 - 1)],
     ['of an unknown type', frame('?', Buffer.alloc(16))],
+    ['with no name of a function', frame('N', Buffer.alloc(0))],
+    ['with a name that no function may have', frame('N', Buffer.from('../version'))],
+    ['with a name that is too long', frame('N', Buffer.from('x'.repeat(65)))],
     ['with a welcome cut short', frame('W', Buffer.alloc(7))],
     ['with a welcome and more', frame('W', Buffer.alloc(9))],
     ['with a start cut short', frame('A', Buffer.concat([Buffer.from(key), Buffer.alloc(11)]))],
@@ -101,7 +105,7 @@ describe('frames from a fork server', () => {
 
   it('never make it throw anything but a FrameError', () => {
     fc.assert(
-      fc.property(fc.uint8Array({maxLength: 200}), fc.constantFrom(...'WLAOEBMX'), (body, type) => {
+      fc.property(fc.uint8Array({maxLength: 200}), fc.constantFrom(...'NWLAOEBMX'), (body, type) => {
         try {
           new FrameReader().push(frame(type, Buffer.from(body)));
         } catch (error) {
