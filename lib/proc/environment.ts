@@ -38,5 +38,5 @@ export interface GanetiForkerOptions {
 /** What noded-ganeti is started with; it gives the variables of Ganeti to its functions. */
 export function ganetiForkerEnvironment({mlock, debug, syslog}: GanetiForkerOptions): Readonly<Record<string, string>> {
   const given = ganetiVariables.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
-  return {PATH: functionPath(), LANG: 'C.UTF-8', NODED_GANETI_MLOCK: mlock ? '1' : '0', NODED_GANETI_DEBUG: debug ? '1' : '0', NODED_GANETI_SYSLOG: syslog, ...Object.fromEntries(given)};
+  return {PATH: functionPath, LANG: 'C.UTF-8', NODED_GANETI_MLOCK: mlock ? '1' : '0', NODED_GANETI_DEBUG: debug ? '1' : '0', NODED_GANETI_SYSLOG: syslog, ...Object.fromEntries(given)};
 }
