@@ -28,8 +28,11 @@ export function isFunctionProcess(pid: number): boolean {
 export function forkServersIn(runDir: string): number[] {
   return allProcesses().filter((pid) => {
     try {
-      const [program = '', directory] = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-      return program.endsWith('/noded-forker') && directory === runDir && isAlive(pid);
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+      const program = words.findIndex((word) => /\/noded-(forker|ganeti)$/.test(word));
+      if (program === -1 || words[program + 1] !== runDir || !isAlive(pid)) return false;
+      // A function that noded-ganeti has forked has its command line, but a name of its own.
+      return words[program]?.endsWith('/noded-forker') === true || readFileSync(`/proc/${pid}/comm`, 'latin1') === 'noded-ganeti\n';
     } catch {
       return false; // gone
     }

@@ -1,7 +1,7 @@
 /** Spawners on their own: a spool and programs in a temporary directory, and a record of what was reported. */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import type {NodedError} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
 import type {Ending} from '../../lib/base/outcome';
@@ -18,6 +18,7 @@ import {JsonScanner} from '../../lib/rpc/json-scan';
 import {acceptance} from './fake-host';
 import {writeFunction} from './daemon';
 import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
+import {ganetiForker, ganetiProblem, makeGanetiNode} from './ganeti-node';
 import {allProcesses, forkServersIn, isAlive, processesWith} from './processes';
 import {until} from './until';
 
@@ -40,20 +41,24 @@ export interface SpawnerKind {
   make(options: KindOptions): MadeSpawner;
 }
 
-/** A fork spawner over this program. */
-export function forkerKind(name: string, program: () => string): SpawnerKind {
+/** A fork spawner over this program, with an environment for it. */
+export function forkerKind(name: string, program: () => string, env: (runDir: string) => Readonly<Record<string, string>> = () => ({})): SpawnerKind {
   const make = (options: KindOptions): MadeSpawner => {
-    const spawner = new ForkSpawner({...options, program: program()});
+    const spawner = new ForkSpawner({...options, program: program(), env: env(options.runDir)});
     return {spawner, open: () => spawner.connect(), close: () => spawner.quit()};
   };
   return {name, make};
 }
+
+/** A fork spawner over noded-ganeti. Its programs are started as noded-forker starts them. */
+export const ganetiKind = forkerKind('fork-spawner, noded-ganeti', () => ganetiForker, (runDir) => makeGanetiNode(dirname(runDir)).env);
 
 /** Every spawner there is: the specs of spec/proc/spawner-*.spec.ts run against each. */
 export const spawnerKinds: readonly SpawnerKind[] = [
   {name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), open: async () => {}, close: async () => {}})},
   forkerKind('fork-spawner', buildForker),
   ...(sanitizedForkerProblem() === null ? [forkerKind('fork-spawner, sanitized', buildSanitizedForker)] : []),
+  ...(ganetiProblem() === null ? [ganetiKind] : []),
 ];
 
 /** One spawn, and what its sink was told. */

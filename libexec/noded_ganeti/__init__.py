@@ -1,0 +1,1 @@
+"""The parts of noded-ganeti, in the order of their layers: frames, spool, streams, world, programs, functions, leftovers, server."""

@@ -1,0 +1,79 @@
+"""The files of calls in the run directory: <key>.args, .out, .err, and the journal <key>.call (DESIGN.md section 5)."""
+import errno
+import os
+import signal
+import time
+
+from . import frames
+
+
+def wall_ms():
+    return time.time_ns() // 1000000
+
+
+def signal_name(number):
+    """As Node names them; those of real time have no names there."""
+    try:
+        return signal.Signals(number).name if number < 32 else 'SIG%d' % number
+    except ValueError:
+        return 'SIG%d' % number
+
+
+def _seconds(ms):
+    return '%d.%03d' % divmod(ms, 1000)
+
+
+class Spool:
+    def __init__(self, run_dir, boot_id, complain):
+        self._run_dir = run_dir
+        self._boot_id = boot_id
+        self._complain = complain
+
+    def open(self, key, kind, flags):
+        return os.open('calls/%s.%s' % (key, kind), flags | os.O_NOFOLLOW, 0o600, dir_fd=self._run_dir)
+
+    def unlink(self, key, kind):
+        try:
+            os.unlink('calls/%s.%s' % (key, kind), dir_fd=self._run_dir)
+        except OSError:
+            pass  # it is not there, or stays: neither changes what became of the call
+
+    def trimmed_size(self, key, kind):
+        """Bytes that a function has written. An empty file says no more than none, and goes."""
+        try:
+            size = os.stat('calls/%s.%s' % (key, kind), dir_fd=self._run_dir, follow_symlinks=False).st_size
+        except OSError:
+            return frames.SIZE_UNKNOWN
+        if size == 0:
+            self.unlink(key, kind)
+        return size
+
+    def started(self, call):
+        self._append(call, '{"event":"started","time":%s,"pid":%d,"start_time":%d,"boot_id":"%s"}\n' % (_seconds(wall_ms()), call.pid, call.start_time, self._boot_id))
+
+    def ended(self, call, exit_code, signal_number, at_ms, usage):
+        exit_text = 'null' if exit_code is None else '%d' % exit_code
+        signal_text = 'null' if signal_number is None else '"%s"' % signal_name(signal_number)
+        user_us, system_us, max_rss_kib = usage
+        self._append(call, '{"event":"ended","time":%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_seconds(at_ms), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
+
+    def not_started(self, call, error, stage, at_ms):
+        stages = ('', 'open', 'spawn', 'exec')
+        self._append(call, '{"event":"ended","time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
+        for kind in ('args', 'out', 'err'):
+            self.unlink(call.key, kind)
+
+    def _append(self, call, line):
+        """Appends a line whole; after one that was cut short it begins a new one. `call.torn` remembers that."""
+        content = (b'\n' if call.torn else b'') + line.encode('ascii')
+        fd, wrote, why = -1, -1, 'no room for a whole line'
+        try:
+            fd = self.open(call.key, 'call', os.O_WRONLY | os.O_APPEND)
+            wrote = os.write(fd, content)
+        except OSError as error:
+            why = os.strerror(error.errno)
+        if fd != -1:
+            os.close(fd)
+        if wrote != len(content):
+            self._complain('%s: cannot write to the journal: %s' % (call.key, why))
+        call.torn = wrote != len(content) and (wrote > 0 or call.torn)
