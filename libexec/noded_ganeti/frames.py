@@ -63,6 +63,8 @@ def _read_start(body):
     start.env = []
     for _ in range(count):
         variable, at = _take_string(body, at)
+        if variable.find(b'=') < 1:
+            raise Malformed('a variable without a name')
         start.env.append(variable)
     if len(body) < at + 4 or len(body) != at + 4 + _size.unpack_from(body, at)[0]:
         raise Malformed('arguments of another size')

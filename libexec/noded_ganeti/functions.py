@@ -6,6 +6,7 @@ forks is prepared here too, except for two things: the lock of the job queue is 
 that is opened before the fork excludes nobody; and the log is opened by each child, so that a log that was rotated is
 noticed by the next call, and by the next line of a running one, without a signal.
 """
+import errno
 import fcntl
 import gc
 import logging
@@ -34,6 +35,12 @@ class _RotatedLog(logging.handlers.WatchedFileHandler):
         self.setFormatter(like.formatter)
         self.setLevel(like.level)
 
+    def emit(self, record):
+        try:
+            super().emit(record)
+        except Exception:  # pylint: disable=broad-except
+            self.handleError(record)  # to stderr, which goes along with the answer: a full disk must not end a function
+
     def let_go(self):
         if self.stream is not None:
             self.stream.close()
@@ -44,11 +51,11 @@ def _import_ganeti():
     """Imports what Ganeti's node daemon imports; only this knows the names of its modules."""
     sys.path.insert(0, os.environ.get('NODED_GANETI_SHARE', _SHARE))
     # pylint: disable=import-error
-    from ganeti import backend, constants, errors, runtime, serializer, utils
+    from ganeti import backend, constants, errors, pathutils, runtime, serializer, utils
     from ganeti.server import noded
     import encodings.idna  # noqa: F401  these are imported by the first call that needs them, and each child is the first
     import _strptime  # noqa: F401
-    return backend, constants, errors, runtime, serializer, utils, noded
+    return backend, constants, errors, pathutils, runtime, serializer, utils, noded
 
 
 class Functions:
@@ -56,15 +63,16 @@ class Functions:
 
     def __init__(self, run_dir):
         self._run_dir = run_dir
+        self._usual = None  # the environment that all starts have alike
         before = _open_files()
-        self._backend, constants, self._errors, runtime, self._serializer, utils, self._noded = _import_ganeti()
+        self._backend, constants, self._errors, pathutils, runtime, self._serializer, utils, self._noded = _import_ganeti()
         handler = self._noded.NodeRequestHandler()
         methods = {attribute[len('perspective_'):]: getattr(handler, attribute) for attribute in dir(handler) if attribute.startswith('perspective_')}
         self._table = {name: method for name, method in methods.items() if _name.fullmatch(name)}
         runtime.GetEnts()  # users and groups: looked up once
         self._set_up_log(constants, utils)
-        self._prepare_queue()
-        self._variables = [(name, os.environb[name]) for name in _VARIABLES if name in os.environb]
+        self._queue_lock = self._prepare_queue(lambda: utils.FileLock.Open(pathutils.JOB_QUEUE_LOCK_FILE))
+        self._variables = {name: os.environb[name] for name in _VARIABLES if name in os.environb}
         if os.environ.get('NODED_GANETI_MLOCK') == '1':
             utils.Mlockall()
         self._log.let_go()
@@ -87,14 +95,16 @@ class Functions:
         if syslog != 'only':
             root.addHandler(self._log)
 
-    def _prepare_queue(self):
-        """Makes the files of the job queue, if they are missing. A failure breaks the job queue and nothing else."""
+    def _prepare_queue(self, open_lock):
+        """Makes the files of the job queue, if they are missing, and gives what opens the lock. A failure breaks the job queue and nothing else."""
         problem = self._noded._PrepareQueueLock()
-        if problem is not None:
-            logging.critical('Cannot prepare the job queue, and go on without: %s', problem)
-        elif self._noded.queue_lock is not None:
+        if problem is None:
             self._noded.queue_lock.Close()
+        elif problem.errno != errno.EAGAIN:  # who holds the lock has made them: a call of an earlier fork server
+            logging.critical('Cannot prepare the job queue, and go on without: %s', problem)
+            return lambda: None  # then each call tries to prepare it
         self._noded.queue_lock = None
+        return open_lock
 
     @staticmethod
     def _syslog_sockets():
@@ -105,6 +115,9 @@ class Functions:
 
     def fork(self, start, streams, origin, notices):
         """The pid of the function process. Whatever happens in it, it never comes back."""
+        if self._usual is None:  # what all starts have alike is set once, here
+            self._usual = {name: value for name, value in self._environment(start).items() if not name.startswith(b'NODED_')}
+            world.set_environment(self._usual)
         pid = os.fork()
         if pid != 0:
             return pid
@@ -129,11 +142,9 @@ class Functions:
         world.reset_oom_score(origin)
         world.set_limits(start, origin)
         world.become_user(start, origin)
-        os.environb.clear()
-        os.environb.update([variable.split(b'=', 1) for variable in start.env])
-        os.environb.update(self._variables)
+        world.set_environment(self._environment(start))
         if lane != -1:
-            fcntl.flock(lane, fcntl.LOCK_EX)
+            self._wait_in(lane)
         world.leave_if_orphaned(origin)
         result, quits = self._call(name.decode('ascii'), args)
         # The grandchild of a power cycle comes back as its parent does: it has no answer to give.
@@ -144,6 +155,16 @@ class Functions:
             os.write(notices, start.key.encode('ascii'))
         _flush_streams()
         os._exit(0)
+
+    def _wait_in(self, lane):
+        fcntl.flock(lane, fcntl.LOCK_EX)
+        try:
+            self._noded.queue_lock = self._queue_lock()
+        except OSError:
+            pass  # the function tries it again, and its answer says that it failed
+
+    def _environment(self, start):
+        return {**dict(variable.split(b'=', 1) for variable in start.env), **self._variables}
 
     def _call(self, name, args):
         """The classic pair, as Ganeti's own node daemon answers, and whether the daemon is to end after it."""

@@ -530,7 +530,7 @@ def _listen(run_dir):
 
 
 def _become_subreaper():
-    if world.libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1:
         _fail('subreaper', os.strerror(ctypes.get_errno()))
     world.name_process(b'noded-ganeti')
 

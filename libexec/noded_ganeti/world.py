@@ -1,8 +1,8 @@
 """What a forked child makes of itself before it is a function process (DESIGN.md section 6). Runs in the child only."""
-import ctypes
 import os
 import resource
 import signal
+from _signal import set_wakeup_fd, signal as set_handler  # without the enumerations of `signal`, which touch more memory than all of this
 
 from . import frames
 
@@ -10,17 +10,10 @@ SOFT_NOFILE = 1024  # what select(2) can take
 
 # Signals that the fork server ignores, or that Python does; exec would pass that on.
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXFSZ)
-# Python turns what these would say into exceptions of the write; functions written in it count on that.
-_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
-
-
-_PR_SET_NAME = 15
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def name_process(name):
-    """As ps(1) and the like show it; the kernel takes 15 bytes of it."""
-    libc.prctl(_PR_SET_NAME, name, 0, 0, 0)
+_RESET_FOR_PROGRAMS = [int(number) for number in (signal.SIGCHLD, *IGNORED)]
+# Python makes exceptions of the writes of what these two would say; functions written in it count on that.
+_RESET_FOR_PYTHON = [number for number in _RESET_FOR_PROGRAMS if number not in (signal.SIGPIPE, signal.SIGXFSZ)]
+_DEFAULT = int(signal.SIG_DFL)
 
 
 class Origin:
@@ -29,21 +22,29 @@ class Origin:
     def __init__(self):
         self.pid = os.getpid()
         self.nice = os.getpriority(os.PRIO_PROCESS, 0)
-        self.lowers_nofile = _is_over(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        soft, self.hard_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.lowers_nofile = soft == resource.RLIM_INFINITY or soft > SOFT_NOFILE
         with open('/proc/self/oom_score_adj', encoding='ascii') as file:
             self.resets_oom = int(file.read()) != 0
 
 
-def _is_over(limit):
-    return limit == resource.RLIM_INFINITY or limit > SOFT_NOFILE
-
-
 def reset_signals(runs_python):
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in IGNORED:
-        if not (runs_python and number in _PYTHONS):
-            signal.signal(number, signal.SIG_DFL)
+    set_wakeup_fd(-1)
+    for number in _RESET_FOR_PYTHON if runs_python else _RESET_FOR_PROGRAMS:
+        set_handler(number, _DEFAULT)
+
+
+def name_process(name):
+    """As ps(1) and the like show it; the kernel takes 15 bytes of it."""
+    try:
+        fd = os.open('/proc/self/comm', os.O_WRONLY)
+    except OSError:
+        return  # a name changes nothing
+    try:
+        os.write(fd, name)
+    except OSError:
+        pass
+    os.close(fd)
 
 
 def set_limits(start, origin):
@@ -51,8 +52,7 @@ def set_limits(start, origin):
     if not start.has(frames.LEAVE_RUNNING):
         resource.setrlimit(resource.RLIMIT_FSIZE, (start.fsize, start.fsize))
     if origin.lowers_nofile:
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_NOFILE, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_NOFILE, origin.hard_nofile))
 
 
 def reset_oom_score(origin):
@@ -67,6 +67,15 @@ def reset_oom_score(origin):
     except OSError:
         pass
     os.close(fd)
+
+
+def set_environment(variables):
+    """These and no others, as pairs of bytes. What is there already is left alone: each change touches memory that was shared."""
+    for name in [name for name in os.environb if name not in variables]:
+        del os.environb[name]
+    for name, value in variables.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def become_user(start, origin):

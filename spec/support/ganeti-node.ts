@@ -31,3 +31,30 @@ export function makeGanetiNode(directory: string): GanetiNode {
   const env = {...ganetiForkerEnvironment({mlock: false, debug: false, syslog: 'no'}), GANETI_ROOTDIR: root, GANETI_HOSTNAME: 'node1'};
   return {root, env, log: join(root, 'var/log/ganeti/node-daemon.log'), queue: join(root, 'var/lib/ganeti/queue')};
 }
+
+/**
+ * Ganeti's own modules, with more functions in its node daemon: for what its own functions do too seldom, or too
+ * well, to be waited for. `body` is Python: methods of a subclass of NodeRequestHandler. Gives the value for
+ * NODED_GANETI_SHARE.
+ */
+export function makeGanetiShare(directory: string, body: string): string {
+  const share = join(directory, 'share');
+  const link = (from: string, to: string, except: string): void => {
+    fs.mkdirSync(to, {recursive: true});
+    for (const name of fs.readdirSync(from)) if (name !== except && name !== '__pycache__') fs.symlinkSync(join(from, name), join(to, name));
+  };
+  link(join(ganetiShare, 'ganeti'), join(share, 'ganeti'), 'server');
+  link(join(ganetiShare, 'ganeti/server'), join(share, 'ganeti/server'), 'noded.py');
+  fs.symlinkSync(join(ganetiShare, 'ganeti/server/noded.py'), join(share, 'ganeti/server/original.py'));
+  fs.writeFileSync(join(share, 'ganeti/server/noded.py'), `import json, logging, os, signal, sys, time
+from ganeti import backend, constants, errors, utils
+from ganeti.server import original
+
+class NodeRequestHandler(original.NodeRequestHandler):
+${body.replace(/^\n/, '')}
+
+original.NodeRequestHandler = NodeRequestHandler
+sys.modules[__name__] = original
+`);
+  return share;
+}
