@@ -5,10 +5,10 @@ import {once} from 'node:events';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import type {FunctionSpec} from '../../lib/call/spawner';
+import type {ForkSpawner} from '../../lib/proc/fork-spawner';
 import {ganetiForker, makeGanetiNode, makeGanetiShare} from './ganeti-node';
 import type {GanetiNode} from './ganeti-node';
-import {SpawnerBench, forkerKind} from './spawner-bench';
-import type {Run} from './spawner-bench';
+import {Run, SpawnerBench, forkerKind} from './spawner-bench';
 
 const more = `
   @staticmethod
@@ -118,6 +118,23 @@ export class GanetiBench extends SpawnerBench {
 
   start(name: string, params: unknown): Run {
     return this.spawn(this.builtIn(name), {args: JSON.stringify(params)});
+  }
+
+  private get fork(): ForkSpawner {
+    return this.spawner as ForkSpawner;
+  }
+
+  /** Carries on with a call of another daemon. */
+  adopt(key: string, pid: number): Run {
+    const run = new Run(key, this.spool);
+    run.process = this.fork.adopt(key, {leaveRunning: true, maxOutputBytes: 1 << 20}, {started: () => {}, ended: (ending) => (run.ending = ending)});
+    run.pid = pid;
+    return run;
+  }
+
+  /** Leaves the fork server alone. */
+  leave(): Promise<void> {
+    return this.fork.leave();
   }
 
   /** What Ganeti's own node daemon would answer to these bodies: its handler, called in a Python of its own. */
