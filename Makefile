@@ -33,7 +33,7 @@ build/libexec/noded-forker: libexec/noded-forker.c
 	$(CC) $(CSTRICT) $(CFLAGS) -o $@ $<
 
 # What the specs run beside Node; not needed to run noded.
-PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev clang libclang-rt-14-dev
+PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev clang libclang-rt-14-dev ganeti
 
 packages: ## Debian packages that the specs need; installs them as root
 	@missing=; for p in $(PACKAGES); do \
@@ -92,6 +92,9 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	install -m 644 package.json LICENSE $(DESTDIR)$(LIBDIR)
 	install -m 755 bin/noded bin/nodectl $(DESTDIR)$(LIBDIR)/bin
 	$(if $(FORKER),install -d $(DESTDIR)$(LIBDIR)/libexec && install -m 755 $(FORKER) $(DESTDIR)$(LIBDIR)/libexec)
+	install -d $(DESTDIR)$(LIBDIR)/libexec/noded_ganeti
+	install -m 755 libexec/noded-ganeti $(DESTDIR)$(LIBDIR)/libexec
+	install -m 644 libexec/noded_ganeti/*.py $(DESTDIR)$(LIBDIR)/libexec/noded_ganeti
 	for f in $(FUNCTIONS); do case $$f in *.toml) m=644;; *) m=755;; esac; install -m $$m $$f $(DESTDIR)$(LIBDIR)/functions; done
 	ln -sfr $(DESTDIR)$(LIBDIR)/bin/noded $(DESTDIR)$(SBINDIR)/noded
 	ln -sfr $(DESTDIR)$(LIBDIR)/bin/nodectl $(DESTDIR)$(BINDIR)/nodectl

@@ -29,7 +29,7 @@ describe('make install', function () {
 
   it('puts the programs, the pages, the unit and the configuration where they belong', () => {
     const files = new Set(filesBelow(destination));
-    for (const file of ['usr/sbin/noded', 'usr/bin/nodectl', 'usr/lib/noded/lib/main/noded.js', 'usr/lib/noded/functions/version', 'usr/share/man/man8/noded.8', 'usr/share/man/man1/nodectl.1', 'usr/lib/systemd/system/noded.service', 'etc/noded/noded.conf']) {
+    for (const file of ['usr/sbin/noded', 'usr/bin/nodectl', 'usr/lib/noded/lib/main/noded.js', 'usr/lib/noded/functions/version', 'usr/lib/noded/libexec/noded-ganeti', 'usr/lib/noded/libexec/noded_ganeti/server.py', 'usr/share/man/man8/noded.8', 'usr/share/man/man1/nodectl.1', 'usr/lib/systemd/system/noded.service', 'etc/noded/noded.conf']) {
       expect(files, file).to.include(file);
     }
     expect(fs.readFileSync(join(destination, 'usr/lib/systemd/system/noded.service'), 'utf8')).to.include('ExecStart=/usr/sbin/noded').and.not.include('@PREFIX@');

@@ -23,20 +23,3 @@ export function environment({key, spec, requestId, traceparent}: SpawnRequest): 
     ...(traceparent === null ? {} : {TRACEPARENT: traceparent}),
   };
 }
-
-/** Of noded's own environment, what decides where Ganeti looks for its files: a cluster of several nodes on one machine. */
-const ganetiVariables = ['GANETI_ROOTDIR', 'GANETI_HOSTNAME'] as const;
-
-export interface GanetiForkerOptions {
-  /** Keep the fork server and what it has loaded in memory, however bad the disk is. */
-  readonly mlock: boolean;
-  /** Debug messages of Ganeti's functions in Ganeti's log. */
-  readonly debug: boolean;
-  readonly syslog: 'no' | 'yes' | 'only';
-}
-
-/** What noded-ganeti is started with; it gives the variables of Ganeti to its functions. */
-export function ganetiForkerEnvironment({mlock, debug, syslog}: GanetiForkerOptions): Readonly<Record<string, string>> {
-  const given = ganetiVariables.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
-  return {PATH: functionPath, LANG: 'C.UTF-8', NODED_GANETI_MLOCK: mlock ? '1' : '0', NODED_GANETI_DEBUG: debug ? '1' : '0', NODED_GANETI_SYSLOG: syslog, ...Object.fromEntries(given)};
-}

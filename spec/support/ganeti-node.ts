@@ -1,7 +1,7 @@
 /** A node's directories for Ganeti's modules, without a cluster: they take what GANETI_ROOTDIR names for the root of the filesystem. */
 import * as fs from 'node:fs';
 import {join} from 'node:path';
-import {ganetiForkerEnvironment} from '../../lib/proc/environment';
+import {ganetiForkerEnvironment} from '../../lib/proc/fork-server';
 
 export const ganetiForker = join(__dirname, '../../libexec/noded-ganeti');
 
