@@ -47,14 +47,22 @@ class _RotatedLog(logging.handlers.WatchedFileHandler):
         self.stream = None
 
 
-def _import_ganeti():
+def _version_of(share):
+    """Of what was imported, something that an upgrade changes; None while it is not there."""
+    path = os.path.join(share, 'ganeti/server/noded.py')
+    try:
+        return os.path.realpath(path), os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _import_ganeti(share):
     """Imports what Ganeti's node daemon imports; only this knows the names of its modules."""
-    sys.path.insert(0, os.environ.get('NODED_GANETI_SHARE', _SHARE))
+    sys.path.insert(0, os.path.realpath(share))  # a switch to another version must not mix the two
     # pylint: disable=import-error
     from ganeti import backend, constants, errors, pathutils, runtime, serializer, utils
     from ganeti.server import noded
-    import encodings.idna  # noqa: F401  these are imported by the first call that needs them, and each child is the first
-    import _strptime  # noqa: F401
+    import _strptime, encodings.charmap, encodings.idna  # noqa: E401,F401  else imported by the first call that needs them, and each child is the first
     return backend, constants, errors, pathutils, runtime, serializer, utils, noded
 
 
@@ -64,8 +72,10 @@ class Functions:
     def __init__(self, run_dir):
         self._run_dir = run_dir
         self._usual = None  # the environment that all starts have alike
+        self._share = os.environ.get('NODED_GANETI_SHARE', _SHARE)
+        self._version = _version_of(self._share)
         before = _open_files()
-        self._backend, constants, self._errors, pathutils, runtime, self._serializer, utils, self._noded = _import_ganeti()
+        self._backend, constants, self._errors, pathutils, runtime, self._serializer, utils, self._noded = _import_ganeti(self._share)
         handler = self._noded.NodeRequestHandler()
         methods = {attribute[len('perspective_'):]: getattr(handler, attribute) for attribute in dir(handler) if attribute.startswith('perspective_')}
         self._table = {name: method for name, method in methods.items() if _name.fullmatch(name)}
@@ -81,6 +91,11 @@ class Functions:
     @property
     def names(self):
         return sorted(self._table)
+
+    def are_outdated(self):
+        """Whether Ganeti was upgraded since it was loaded. While its files are being replaced nobody knows."""
+        version = _version_of(self._share)
+        return version is not None and version != self._version
 
     def _set_up_log(self, constants, utils):
         self._log_path = constants.DAEMONS_LOGFILES[constants.NODED]

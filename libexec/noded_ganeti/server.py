@@ -132,7 +132,13 @@ class Server:
             pass  # it is full; or ENOBUFS, which must pass
         if not self._out and self._stop_when_sent:
             self._stop_when_sent = False
+            self._stop_daemon()
+
+    def _stop_daemon(self):
+        try:
             os.kill(self._daemon_pid, signal.SIGTERM)
+        except OSError:
+            pass  # it has gone meanwhile, and its connection is about to
 
     # ---- starting ----
 
@@ -412,8 +418,14 @@ class Server:
         if uid not in (0, os.getuid()):
             daemon.close()
             return
+        if self._functions.are_outdated() and self._calls.running == 0:
+            daemon.close()  # it comes again, and starts another in this one's place
+            self._quit()
+            return
         self._daemon, self._daemon_pid = daemon, pid
         self._welcome()
+        if self._functions.are_outdated():
+            self._say('Ganeti was upgraded, but calls of the old one still run: new ones run with the old one too, until noded starts when there are none')
 
     # ---- the loop ----
 

@@ -102,6 +102,35 @@ describeIf('noded-ganeti when it dies itself', ganetiProblem(), () => {
   });
 });
 
+describeIf('noded-ganeti when Ganeti is upgraded', ganetiProblem(), () => {
+  let bench: GanetiBench;
+  before(async () => {
+    bench = new GanetiBench();
+    await bench.open();
+  });
+  after(() => bench.dispose());
+
+  it('goes on with the old one for its daemon and for calls that run, and makes room for the new one after that', async () => {
+    const first = bench.forkServer;
+    const gate = join(bench.root, 'gate');
+    execFileSync('mkfifo', [gate]);
+    const running = bench.start('spec_wait', [gate]);
+    await running.ready();
+    fs.utimesSync(join(bench.root, 'share/ganeti/server/noded.py'), 1, 1);
+    expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
+    await bench.leave();
+    await bench.open();
+    expect(bench.forkServer).to.equal(first);
+    await until('it says so', () => bench.warnings.some((warning) => warning.includes('Ganeti was upgraded')));
+    fs.closeSync(fs.openSync(gate, 'w'));
+    expect(await running.ended()).to.include({exitCode: 0});
+    await bench.leave();
+    await bench.open();
+    expect(bench.forkServer).to.not.equal(first);
+    expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
+  });
+});
+
 describeIf('noded-ganeti and what should not be', ganetiProblem(), () => {
   let bench: GanetiBench;
   before(() => (bench = new GanetiBench()));
