@@ -145,11 +145,11 @@ class Functions:
 
     def _become_function(self, start, streams, origin, notices):
         own, name = os.getpid(), start.program[len(PREFIX):]
+        os.dup2(streams.err, 2)  # first, so that whatever fails after it can be read
         os.setsid()
         world.name_process(name)
         world.reset_signals(runs_python=True)
         self._log.let_go()
-        os.dup2(streams.err, 2)
         self._open_stdout()
         args = start.args if start.has(frames.INLINE) else _read_all(streams.args)
         lane = self._open_lane(name)

@@ -1,21 +1,14 @@
 import {expect} from 'chai';
-import {spawn, spawnSync} from 'node:child_process';
-import type {ChildProcess} from 'node:child_process';
-import {once} from 'node:events';
 import * as fs from 'node:fs';
 import {describeIf} from '../support/as-root';
 import {buildForker} from '../support/forker-builds';
+import {FaultInjector, injectionProblem} from '../support/injected-faults';
+import type {InjectedFault} from '../support/injected-faults';
 import {SpawnerBench, forkerKind} from '../support/spawner-bench';
 import type {Run} from '../support/spawner-bench';
 import {until} from '../support/until';
 
-interface Fault {
-  /** Name of the system call, the error, and which one of them in the life of a call. */
-  readonly call: string;
-  readonly errno: string;
-  readonly nth: number;
-  /** Made by the child before exec; else by the fork server itself. */
-  readonly inChild?: true;
+interface Fault extends InjectedFault {
   readonly what: string;
   /** The stage of the start that fails; or the call goes on, and this is what the fork server says, if anything. */
   readonly stage?: 'journal' | 'open' | 'spawn' | 'exec';
@@ -64,53 +57,23 @@ const faults: readonly Fault[] = [
   ]),
 ];
 
-const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
-
-/** Whether it waits with nothing due: a look for leftovers that is still to come would be among the calls that are counted. */
-function isIdle(pid: number): boolean {
-  const [, , , timeout = '0x0'] = fs.readFileSync(`/proc/${pid}/syscall`, 'latin1').split(' ');
-  return (BigInt(timeout) & 0xffffffffn) === 0xffffffffn;
-}
-
-/** Why faults cannot be injected here, or null. */
-function strace(): string | null {
-  const {error, status, stderr} = spawnSync('strace', ['-qq', '-o', '/dev/null', '-e', 'inject=chdir:error=ENOMEM:when=1', 'true'], {encoding: 'utf8'});
-  if (process.arch !== 'x64') return 'the names of system calls are those of x86-64';
-  return error?.message ?? (status === 0 ? null : stderr);
-}
-
-describeIf('a system call of the fork server that fails', strace(), () => {
+describeIf('a system call of the fork server that fails', injectionProblem(), () => {
   let bench: SpawnerBench;
-  let tracer: ChildProcess | null = null;
+  const injector = new FaultInjector();
 
   before(async () => {
     bench = new SpawnerBench(forkerKind('fork-spawner', buildForker));
     await bench.open();
   });
-  async function release(): Promise<void> {
-    if (tracer === null) return;
-    const ended = once(tracer, 'exit');
-    tracer.kill('SIGINT');
-    await ended;
-    tracer = null;
-  }
-  afterEach(release);
+  afterEach(() => injector.release());
   after(() => bench.dispose());
-
-  async function inject({call, errno, nth, inChild}: Fault): Promise<void> {
-    const server = bench.forkServer;
-    await until('the fork server has nothing to do', () => isIdle(server));
-    const follow = inChild === true ? ['-f'] : [];
-    tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, '-p', String(server)], {stdio: 'ignore'});
-    await until('the fork server is traced', () => tracerOf(server) !== 0);
-  }
 
   for (const fault of faults) {
     const {call, errno, nth, what, stage, says, settles} = fault;
     const title = stage === undefined ? 'ends no call' : stage === 'journal' ? 'refuses a start' : `is a start that failed, with its errno and "${stage}"`;
     it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
       const spec = bench.define('prints', `#!/bin/sh\nsetsid sleep 60 &\necho note >&2\n${settles === true ? 'sleep 0.2\n' : ''}exec cat\n`);
-      await inject(fault);
+      await injector.inject(bench.forkServer, fault);
       bench.warnings.length = 0;
       const server = bench.forkServer;
       const run: Run = bench.spawn(spec, {args: '[1]'});
@@ -129,7 +92,7 @@ describeIf('a system call of the fork server that fails', strace(), () => {
       if (says !== undefined) await until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
       // What was left behind is looked for while faults are still to come; but every child has a count of its own.
       await bench.nothingLeftOf(run);
-      await release();
+      await injector.release();
       const next = await bench.run(spec, {args: '[2]'});
       expect(next.ending).to.include({kind: 'exited', exitCode: 0, output: 'json'});
       expect(next.stdout).to.equal('[2]');

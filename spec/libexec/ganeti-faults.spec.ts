@@ -1,0 +1,79 @@
+import {expect} from 'chai';
+import {describeIf} from '../support/as-root';
+import {GanetiBench} from '../support/ganeti-bench';
+import {ganetiProblem} from '../support/ganeti-node';
+import {FaultInjector, injectionProblem} from '../support/injected-faults';
+import type {InjectedFault} from '../support/injected-faults';
+import {until} from '../support/until';
+
+interface Fault extends InjectedFault {
+  readonly what: string;
+  /** The stage of the start that fails; the words on stderr of a function process that fails; or the call goes on, and this is what is said of it. */
+  readonly stage?: 'open' | 'spawn';
+  readonly fails?: RegExp;
+  readonly says?: RegExp;
+}
+
+const journal = /cannot write to the journal/;
+
+const faults: readonly Fault[] = [
+  ...['EMFILE', 'ENOSPC'].flatMap((errno): Fault[] => [
+    {call: 'openat', errno, nth: 1, what: 'the file of stdout', stage: 'open'},
+    {call: 'openat', errno, nth: 2, what: 'the file of stderr', stage: 'open'},
+    // Its start time if a clock tick passed meanwhile, its journal twice.
+    ...[3, 4, 5].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
+  ]),
+  ...['ENOSPC', 'EIO'].flatMap((errno): Fault[] => [
+    {call: 'write', errno, nth: 1, what: 'the journal, for the start', says: journal},
+  ]),
+  ...['EAGAIN', 'ENOMEM'].flatMap((errno): Fault[] => [
+    {call: 'clone,clone3', errno, nth: 1, what: 'a process', stage: 'spawn'},
+    {call: 'setsid', errno, nth: 1, inChild: true, what: 'a session', fails: new RegExp(errno === 'EAGAIN' ? 'temporarily' : 'memory')},
+    {call: 'dup2', errno, nth: 2, inChild: true, what: 'stdout', fails: /./},
+    {call: 'prlimit64', errno, nth: 1, inChild: true, what: 'a limit', fails: /./},
+    {call: 'waitid', errno, nth: 1, what: 'a look for ended processes'},
+    {call: 'wait4', errno, nth: 1, what: 'reaping'},
+    {call: 'sendto', errno, nth: 1, what: 'the report of the start'},
+    {call: 'sendto', errno, nth: 2, what: 'the report of the end'},
+    {call: 'poll', errno, nth: 1, what: 'the wait for news'},
+    {call: 'recvfrom', errno, nth: 1, what: 'a frame'},
+    {call: 'read', errno, nth: 1, what: 'the signals'},
+    {call: 'newfstatat', errno, nth: 2, what: 'the size of stderr'},
+  ]),
+];
+
+describeIf('a system call of noded-ganeti that fails', ganetiProblem() ?? injectionProblem(), () => {
+  let bench: GanetiBench;
+  const injector = new FaultInjector();
+  before(async () => {
+    bench = new GanetiBench();
+    await bench.open();
+    await bench.call('version', []);
+  });
+  afterEach(() => injector.release());
+  after(() => bench.dispose());
+
+  for (const fault of faults) {
+    const {call, errno, nth, what, stage, fails, says} = fault;
+    const title = stage !== undefined ? `is a start that failed, with its errno and "${stage}"` : fails !== undefined ? 'is a function process that failed, and says why' : 'ends no call';
+    it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
+      const server = bench.forkServer;
+      bench.warnings.length = 0;
+      await injector.inject(server, fault);
+      const run = await bench.call('spec_print', ['thing']);
+      await injector.release();
+      if (stage !== undefined) expect(run.ending).to.include({kind: 'not_started', errno, stage});
+      else if (fails !== undefined) {
+        expect(run.ending).to.include({kind: 'exited', exitCode: 70, output: 'empty'});
+        expect(run.stderr).to.match(/^noded-ganeti: /).and.match(fails);
+      } else {
+        expect(run.ending, run.stderr).to.include({kind: 'exited', exitCode: 0, output: 'json'});
+        expect(run.stdout).to.equal('[true, true]\n');
+      }
+      expect(run.events).to.deep.equal(stage === undefined ? ['spawn returned', 'started', 'ended'] : ['spawn returned', 'ended']);
+      if (says !== undefined) await until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
+      expect((await bench.call('spec_echo', [1])).stdout).to.equal('[true, [1]]\n');
+      expect(bench.forkServer).to.equal(server);
+    });
+  }
+});

@@ -1,0 +1,50 @@
+/** System calls of a fork server that fail: strace(1) makes them. */
+import {spawn, spawnSync} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
+import {once} from 'node:events';
+import * as fs from 'node:fs';
+import {until} from './until';
+
+export interface InjectedFault {
+  /** Name of the system call, the error, and which one of them in the life of a call. */
+  readonly call: string;
+  readonly errno: string;
+  readonly nth: number;
+  /** Made by the child; else by the fork server itself. */
+  readonly inChild?: true;
+}
+
+const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+
+/** Whether it waits with nothing due: a look for leftovers that is still to come would be among the calls that are counted. */
+function isIdle(pid: number): boolean {
+  const [, , , timeout = '0x0'] = fs.readFileSync(`/proc/${pid}/syscall`, 'latin1').split(' ');
+  return (BigInt(timeout) & 0xffffffffn) === 0xffffffffn;
+}
+
+/** Why faults cannot be injected here, or null. */
+export function injectionProblem(): string | null {
+  const {error, status, stderr} = spawnSync('strace', ['-qq', '-o', '/dev/null', '-e', 'inject=chdir:error=ENOMEM:when=1', 'true'], {encoding: 'utf8'});
+  if (process.arch !== 'x64') return 'the names of system calls are those of x86-64';
+  return error?.message ?? (status === 0 ? null : stderr);
+}
+
+/** One fault at a time. */
+export class FaultInjector {
+  private tracer: ChildProcess | null = null;
+
+  async inject(server: number, {call, errno, nth, inChild}: InjectedFault): Promise<void> {
+    await until('the fork server has nothing to do', () => isIdle(server));
+    const follow = inChild === true ? ['-f'] : [];
+    this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, '-p', String(server)], {stdio: 'ignore'});
+    await until('the fork server is traced', () => tracerOf(server) !== 0);
+  }
+
+  async release(): Promise<void> {
+    if (this.tracer === null) return;
+    const ended = once(this.tracer, 'exit');
+    this.tracer.kill('SIGINT');
+    await ended;
+    this.tracer = null;
+  }
+}
