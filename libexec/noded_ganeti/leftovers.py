@@ -13,7 +13,7 @@ _KEY_VARIABLE = b'NODED_CALL_KEY='
 def _read(path):
     try:
         with open(path, 'rb') as file:
-            return file.read()
+            return file.read() or b''  # None if the kernel would rather not
     except OSError:
         return b''
 
@@ -103,7 +103,7 @@ class Leftovers:
         path = '/proc/self/task/%d/children' % os.getpid()
         try:
             with open(path, 'rb') as file:
-                children = [int(pid) for pid in file.read().split()]
+                children = [int(pid) for pid in (file.read() or b'').split()]
         except OSError as error:
             self._complain('cannot read %s: %s' % (path, error.strerror))
             return False, False

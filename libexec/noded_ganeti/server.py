@@ -207,6 +207,10 @@ class Server:
                 self._busy(start)
             else:
                 self._not_started(start, problem.error, problem.stage)
+        except Exception:
+            if self._calls.of_key(start.key) is None:  # a bug must not leave anybody waiting
+                self._not_started(start, errno.EIO, frames.STAGE_SPAWN)
+            raise
 
     def _busy(self, start):
         """A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here."""
