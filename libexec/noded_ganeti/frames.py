@@ -2,23 +2,24 @@
 import re
 import struct
 
-VERSION = 1
+VERSION = 2
 KEY = 16
 MAX_FRAME = 128 * 1024
 MAX_ENV = 32
 SIZE_UNKNOWN = 2**64 - 1  # of a file that has gone: that must not pass for nothing
 
 LEAVE_RUNNING, USER, NICE, UNSPOOLED, INLINE, PARTS, LAST_TRY = 1, 2, 4, 8, 16, 32, 64
-STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC = range(4)
+STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC, STAGE_JOURNAL = range(5)
 KIND_EXITED, KIND_SIGNALED, KIND_NOT_STARTED = range(3)
 TERMINATE, KILL = 1, 2
 
 _key = re.compile(rb'[0-9a-f]{16}')
 _size = struct.Struct('<I')
+_short_size = struct.Struct('<H')
 _start = struct.Struct('<16sBIIiQ')
 _signal = struct.Struct('<16sB')
 _running = struct.Struct('<16sIQ')
-_ended = struct.Struct('<16sBiBQQQQQQ')
+_ended = struct.Struct('<16sBiBQQQQQQB')
 _welcome = struct.Struct('<II')
 
 
@@ -27,9 +28,9 @@ class Malformed(Exception):
 
 
 class Start:
-    """A start as it was asked for."""
+    """A start as it was asked for. `accepted` is the journal's first line, empty if there is a journal or is to be none."""
 
-    __slots__ = ('key', 'flags', 'uid', 'gid', 'nice', 'fsize', 'program', 'env', 'args')
+    __slots__ = ('key', 'flags', 'uid', 'gid', 'nice', 'fsize', 'program', 'env', 'args', 'accepted')
 
     def has(self, flag):
         return self.flags & flag != 0
@@ -46,6 +47,14 @@ def _take_string(body, at):
     if end == -1:
         raise Malformed('a string without an end')
     return body[at:end], end + 1
+
+
+def _take_sized(body, at, size):
+    begin = at + size.size
+    end = begin + size.unpack_from(body, at)[0] if len(body) >= begin else -1
+    if not begin <= end <= len(body):
+        raise Malformed('a start cut short')
+    return body[begin:end], end
 
 
 def _read_start(body):
@@ -66,9 +75,10 @@ def _read_start(body):
         if variable.find(b'=') < 1:
             raise Malformed('a variable without a name')
         start.env.append(variable)
-    if len(body) < at + 4 or len(body) != at + 4 + _size.unpack_from(body, at)[0]:
-        raise Malformed('arguments of another size')
-    start.args = body[at + 4:]
+    start.args, at = _take_sized(body, at, _size)
+    start.accepted, at = _take_sized(body, at, _short_size)
+    if at != len(body):
+        raise Malformed('more than a start')
     return start
 
 
@@ -137,8 +147,11 @@ def output(key, stream, content):
 
 
 def ended(key, kind, code, stage, at_ms, usage=(0, 0, 0), sizes=(0, 0)):
-    """`usage` is user and system time in microseconds and the peak of memory in KiB; `sizes` are those of stdout and stderr."""
-    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, at_ms, *usage, *sizes))
+    """
+    `usage` is user and system time in microseconds and the peak of memory in KiB; `sizes` are those of stdout and
+    stderr, which are always in files here.
+    """
+    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, at_ms, *usage, *sizes, 0))
 
 
 def busy(key):

@@ -16,7 +16,7 @@ import re
 import sys
 
 from . import frames, world
-from .streams import write_all
+from .files import write_all
 
 PREFIX = b'ganeti:'
 _SHARE = '/usr/share/ganeti/default'

@@ -179,10 +179,13 @@ class Server:
     def _try_start(self, start):
         """Raises NotStarted."""
         calls_program = not start.program.startswith(functions.PREFIX)
-        if not calls_program and not self._functions.has(start.program):
-            raise programs.NotStarted(errno.ENOENT, frames.STAGE_EXEC)
-        program, streams, stage = None, None, frames.STAGE_EXEC
+        program, streams, stage = None, None, frames.STAGE_JOURNAL
         try:
+            if start.accepted:
+                self._spool.make_journal(start.key, start.accepted)
+            stage = frames.STAGE_EXEC
+            if not calls_program and not self._functions.has(start.program):
+                raise programs.NotStarted(errno.ENOENT, stage)
             program = programs.open_program(start.program) if calls_program else None
             stage = frames.STAGE_OPEN
             streams = open_streams(start, self._spool, self._parts, calls_program)
@@ -214,8 +217,8 @@ class Server:
 
     def _busy(self, start):
         """A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here."""
-        self._spool.unlink(start.key, 'out')
-        self._spool.unlink(start.key, 'err')
+        for kind in ('out', 'err', *(('call',) if start.accepted else ())):  # they are made again
+            self._spool.unlink(start.key, kind)
         if not self._send(frames.busy(start.key)):
             self._not_started(start, errno.ETXTBSY, frames.STAGE_EXEC)  # nobody is there to ask again
 

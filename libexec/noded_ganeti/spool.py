@@ -5,6 +5,7 @@ import signal
 import time
 
 from . import frames
+from .files import write_all
 
 
 def wall_ms():
@@ -48,6 +49,23 @@ class Spool:
             self.unlink(key, kind)
         return size
 
+    def make_journal(self, key, accepted):
+        """
+        The journal with its first line. Raises if it cannot be had, and then there is none. It is there already if the
+        daemon had to hand out the call's ID before its start came here.
+        """
+        try:
+            fd = self.open(key, 'call', os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return
+        try:
+            write_all(fd, accepted)
+        except OSError:
+            self.unlink(key, 'call')
+            raise
+        finally:
+            os.close(fd)
+
     def started(self, call):
         self._append(call, '{"event":"started","time":%s,"pid":%d,"start_time":%d,"boot_id":"%s"}\n' % (_seconds(wall_ms()), call.pid, call.start_time, self._boot_id))
 
@@ -58,8 +76,10 @@ class Spool:
         self._append(call, '{"event":"ended","time":%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_seconds(at_ms), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
 
     def not_started(self, call, error, stage, at_ms):
+        """Without a journal nobody knows of the start any more: the daemon refuses it."""
         stages = ('', 'open', 'spawn', 'exec')
-        self._append(call, '{"event":"ended","time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
+        if stage != frames.STAGE_JOURNAL:
+            self._append(call, '{"event":"ended","time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
         for kind in ('args', 'out', 'err'):
             self.unlink(call.key, kind)
 

@@ -3,18 +3,9 @@ import errno
 import os
 
 from . import frames
+from .files import write_all
 
 MAX_PARTS = 256 * 1024 * 1024  # arguments that come in parts; far over any max_request
-
-
-def write_all(fd, content):
-    view = memoryview(content)
-    while view:
-        wrote = os.write(fd, view)
-        if wrote == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view = view[wrote:]
-
 
 
 class Parts:

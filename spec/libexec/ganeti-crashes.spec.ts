@@ -181,7 +181,7 @@ describeIf('frames that noded-ganeti cannot read', ganetiProblem(), () => {
   const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
   const frame = (type: string, body: Buffer): Buffer => Buffer.concat([u32(1 + body.length), Buffer.from(type, 'latin1'), body]);
   const spec = {name: 'version', program: 'ganeti:version', maxRunning: null, maxOutputBytes: 1 << 20, killAfterMs: null, urgent: false, leaveRunning: true, user: null, nice: null, config: null};
-  const start = (program: string, env: readonly string[], args = '[]'): Buffer => writeStart({key: drawKey(), spec: {...spec, program}, env, spooled: false, args: Buffer.from(args), lastTry: false});
+  const start = (program: string, env: readonly string[], args = '[]'): Buffer => writeStart({key: drawKey(), spec: {...spec, program}, env, spooled: false, args: Buffer.from(args), accepted: null, lastTry: false});
   /** A start without its last byte, in a frame that is whole. */
   const cut = (bytes: Buffer): Buffer => frame('S', bytes.subarray(5, -1));
 

@@ -9,7 +9,7 @@ import {until} from '../support/until';
 interface Fault extends InjectedFault {
   readonly what: string;
   /** The stage of the start that fails; the words on stderr of a function process that fails; or the call goes on, and this is what is said of it. */
-  readonly stage?: 'open' | 'spawn';
+  readonly stage?: 'journal' | 'open' | 'spawn';
   readonly fails?: RegExp;
   readonly says?: RegExp;
 }
@@ -18,13 +18,15 @@ const journal = /cannot write to the journal/;
 
 const faults: readonly Fault[] = [
   ...['EMFILE', 'ENOSPC'].flatMap((errno): Fault[] => [
-    {call: 'openat', errno, nth: 1, what: 'the file of stdout', stage: 'open'},
-    {call: 'openat', errno, nth: 2, what: 'the file of stderr', stage: 'open'},
+    {call: 'openat', errno, nth: 1, what: 'the journal', stage: 'journal'},
+    {call: 'openat', errno, nth: 2, what: 'the file of stdout', stage: 'open'},
+    {call: 'openat', errno, nth: 3, what: 'the file of stderr', stage: 'open'},
     // Its start time if a clock tick passed meanwhile, its journal twice.
-    ...[3, 4, 5].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
+    ...[4, 5, 6].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
   ]),
   ...['ENOSPC', 'EIO'].flatMap((errno): Fault[] => [
-    {call: 'write', errno, nth: 1, what: 'the journal, for the start', says: journal},
+    {call: 'write', errno, nth: 1, what: 'the journal, for the acceptance', stage: 'journal'},
+    {call: 'write', errno, nth: 2, what: 'the journal, for the start', says: journal},
   ]),
   ...['EAGAIN', 'ENOMEM'].flatMap((errno): Fault[] => [
     {call: 'clone,clone3', errno, nth: 1, what: 'a process', stage: 'spawn'},
@@ -55,14 +57,16 @@ describeIf('a system call of noded-ganeti that fails', ganetiProblem() ?? inject
 
   for (const fault of faults) {
     const {call, errno, nth, what, stage, fails, says} = fault;
-    const title = stage !== undefined ? `is a start that failed, with its errno and "${stage}"` : fails !== undefined ? 'is a function process that failed, and says why' : 'ends no call';
+    const title = stage === 'journal' ? 'refuses a start' : stage !== undefined ? `is a start that failed, with its errno and "${stage}"` : fails !== undefined ? 'is a function process that failed, and says why' : 'ends no call';
     it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
       const server = bench.forkServer;
       bench.warnings.length = 0;
       await injector.inject(server, fault);
-      const run = await bench.call('spec_print', ['thing']);
+      const run = bench.start('spec_print', ['thing']);
+      await until('it has ended, or is refused', () => run.ending ?? run.refusal ?? false);
       await injector.release();
-      if (stage !== undefined) expect(run.ending).to.include({kind: 'not_started', errno, stage});
+      if (stage === 'journal') expect(run.refusal).to.include({code: errno === 'EMFILE' ? 'spawner_unavailable' : 'spool_full'});
+      else if (stage !== undefined) expect(run.ending).to.include({kind: 'not_started', errno, stage});
       else if (fails !== undefined) {
         expect(run.ending).to.include({kind: 'exited', exitCode: 70, output: 'empty'});
         expect(run.stderr).to.match(/^noded-ganeti: /).and.match(fails);
@@ -70,7 +74,7 @@ describeIf('a system call of noded-ganeti that fails', ganetiProblem() ?? inject
         expect(run.ending, run.stderr).to.include({kind: 'exited', exitCode: 0, output: 'json'});
         expect(run.stdout).to.equal('[true, true]\n');
       }
-      expect(run.events).to.deep.equal(stage === undefined ? ['spawn returned', 'started', 'ended'] : ['spawn returned', 'ended']);
+      expect(run.events).to.deep.equal(stage === undefined ? ['spawn returned', 'started', 'ended'] : ['spawn returned', stage === 'journal' ? 'refused' : 'ended']);
       if (says !== undefined) await until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
       expect((await bench.call('spec_echo', [1])).stdout).to.equal('[true, [1]]\n');
       expect(bench.forkServer).to.equal(server);

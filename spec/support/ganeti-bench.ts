@@ -127,7 +127,7 @@ export class GanetiBench extends SpawnerBench {
   /** Carries on with a call of another daemon. */
   adopt(key: string, pid: number): Run {
     const run = new Run(key, this.spool);
-    run.process = this.fork.adopt(key, {leaveRunning: true, maxOutputBytes: 1 << 20}, {started: () => {}, ended: (ending) => (run.ending = ending)});
+    run.process = this.fork.adopt(key, {leaveRunning: true, maxOutputBytes: 1 << 20}, {started: () => {}, ended: (ending) => (run.ending = ending), refused: (refusal) => (run.refusal = refusal)});
     run.pid = pid;
     return run;
   }
