@@ -99,7 +99,9 @@ export const limits = {
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,
   sweepPauseFactor: 9,
-  /** A fork server that does not listen by then is taken for dead; and the pause before the next try. */
+  /** A fork server that was started must listen by then: noded-ganeti loads all of Ganeti, perhaps from a cold disk. */
+  forkServerReadyMs: 30_000,
+  /** One that is there and says nothing by then is taken for dead, and so long one is looked for; and the pause before the next try. */
   forkServerStartMs: 5_000,
   forkServerRetryMs: 500,
   /** A program that is being written (ETXTBSY, a package upgrade) is started again after this, so many times in all. */

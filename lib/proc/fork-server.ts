@@ -56,7 +56,7 @@ export function startForkServer({program, runDir, env = {}}: ForkServerProgram):
   return new Promise((resolve, reject) => {
     const child = spawn(program, [runDir], {detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', 'pipe', 'pipe']});
     let said = '';
-    const timer = setTimeout(() => fail('it did not get ready'), limits.forkServerStartMs);
+    const timer = setTimeout(() => fail('it did not get ready'), limits.forkServerReadyMs);
     const fail = (why: string): void => {
       clearTimeout(timer);
       child.kill('SIGKILL');
