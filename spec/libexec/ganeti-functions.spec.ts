@@ -131,7 +131,7 @@ describeIf('a function of Ganeti\'s backend', ganetiProblem(), () => {
     const path = join(bench.root, 'turns');
     const waiting = bench.start('spec_wait', [gate('beside')]);
     await waiting.ready();
-    const runs = ['a', 'b', 'c', 'd'].map((word) => bench.start('jobqueue_spec', [path, word]));
+    const runs = ['a', 'b', 'c', 'd'].map((word) => bench.start('jobqueue_bare', [path, word]));
     await Promise.all(runs.map((run) => run.ended()));
     expect(runs.map(({stdout}) => stdout)).to.deep.equal(['a', 'b', 'c', 'd'].map((word) => `[true, "${word}"]\n`));
     const lines = fs.readFileSync(path, 'utf8').trim().split('\n');
