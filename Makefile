@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall clean help
+.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall install-ganeti-rpc uninstall-ganeti-rpc clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -107,6 +107,12 @@ uninstall: ## all of that but /etc/noded
 	rm -rf $(DESTDIR)$(LIBDIR)
 	rm -f $(DESTDIR)$(SBINDIR)/noded $(DESTDIR)$(BINDIR)/nodectl $(DESTDIR)$(UNITDIR)/noded.service
 	for p in $(notdir $(MAN)); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
+
+install-ganeti-rpc: ## on Ganeti's master candidates: its RPC client calls noded in slices (contrib/ganeti); DESTDIR=
+	$(MAKE) --no-print-directory -C contrib/ganeti install
+
+uninstall-ganeti-rpc: ## that again
+	$(MAKE) --no-print-directory -C contrib/ganeti uninstall
 
 clean: ## what was built, not what was installed
 	rm -rf build coverage
