@@ -124,7 +124,8 @@ class Conversation(object):
         self._request_id = "ganeti-%d-%s" % (os.getpid(), os.urandom(16).hex())
         self._call_id = None
         self._begin = self._heard = time.monotonic()
-        self._tries = 0
+        #: Requests without an answer since the last one that had one, and how many of them met nothing but silence.
+        self._tries = self._silences = 0
 
     def run(self):
         """The whole conversation; returns a L{Verdict}."""
@@ -252,7 +253,7 @@ class Conversation(object):
         if reply.kind == _GOOD and "call" in needed:
             self._call_id = reply.members["call"]["id"]
             self._heard = time.monotonic()
-            self._tries = 0
+            self._tries = self._silences = 0
         return reply
 
     def _request(self, method, path, body, timeout):
@@ -269,19 +270,22 @@ class Conversation(object):
     def _pause(self, reply):
         """Before the next try; raises L{_Failure} if there should be none."""
         silent_for = time.monotonic() - self._heard
-        patience = SILENCE_PATIENCE if reply.answer.is_silence else RESTART_PATIENCE
-        if self._left() <= 0 or (self._tries > 0 and silent_for >= patience):
+        is_silence = reply.answer.is_silence
+        (tries, patience) = (self._silences, SILENCE_PATIENCE) if is_silence else (self._tries, RESTART_PATIENCE)
+        if self._left() <= 0 or (tries > 0 and silent_for >= patience):
             raise _Failure("%s; no answer of the node for %.0f seconds, where %s may still run" % (reply.text, silent_for, self._who()))
         logging.debug("%s: %s, while asked for %s", self._address, reply.text, self._who())
         pause = min(FIRST_PAUSE * 2 ** (self._tries - 1), LONGEST_PAUSE) if self._tries > 0 else 0
         self._tries += 1
+        self._silences += is_silence
         yield max(pause, min(reply.members.get("retry_after") or 0, SHORT))
 
     def _left(self):
         return self._begin + self._template.read_timeout - time.monotonic()
 
     def _slice(self):
-        return round(max(0, min(SLICE, self._left())), 3)
+        """How long the next request waits. After a missed answer not at all: then the question is whether the node lives."""
+        return 0 if self._tries > 0 else round(max(0, min(SLICE, self._left())), 3)
 
     def _who(self):
         if self._call_id is None:

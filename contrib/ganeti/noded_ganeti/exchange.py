@@ -53,13 +53,15 @@ class Ask(object):
         self._configure = request.curl_config_fn
         request.curl_config_fn = self._config_curl
 
-    def is_silent(self, curl):
-        """Whether nothing has moved for too long."""
+    def patience(self, curl):
+        """Seconds after which nothing will have moved for too long; None if that is never."""
+        if self.silence is None:
+            return None
         now = time.monotonic()
         moved = curl.getinfo(pycurl.SIZE_UPLOAD) + curl.getinfo(pycurl.SIZE_DOWNLOAD)
         if moved != self._moved[0]:
             self._moved = (moved, now)
-        return self.silence is not None and now - self._moved[1] >= self.silence
+        return self._moved[1] + self.silence - now
 
     def _config_curl(self, curl):
         self._configure(curl)
@@ -194,7 +196,8 @@ class Exchange(object):
 
     def _end_silent(self):
         for (curl, (_, _, ask)) in list(self._asks.items()):
-            if ask.is_silent(curl):
+            left = ask.patience(curl)
+            if left is not None and left <= 0:
                 self._finish(curl, "Error %d: no answer for %.0f seconds" % (_TIMED_OUT, ask.silence))
 
     def _finish(self, curl, error):
@@ -226,7 +229,9 @@ class Exchange(object):
 
     def _wait(self):
         now = time.monotonic()
-        seconds = min([_LONGEST_SELECT] + [max(0, until - now) for (until, _, _) in self._pauses])
+        dues = [until - now for (until, _, _) in self._pauses]
+        dues.extend(left for left in (ask.patience(curl) for (curl, (_, _, ask)) in self._asks.items()) if left is not None)
+        seconds = max(0, min([_LONGEST_SELECT] + dues))
         curl_wants = self._multi.timeout() if self._pending else -1
         if curl_wants >= 0:
             seconds = min(seconds, curl_wants / 1000.0)

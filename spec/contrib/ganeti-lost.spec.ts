@@ -1,0 +1,170 @@
+/** Answers that get lost on their way to Ganeti's RPC client: no function runs twice, and none is given up too early. */
+import {existsSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {expect} from 'chai';
+import {describeIf} from '../support/as-root';
+import type {NodedDaemon} from '../support/daemon';
+import {until} from '../support/until';
+import {CuttingProxy} from './cutting-proxy';
+import type {Cut} from './cutting-proxy';
+import {GanetiWorld, noGaneti} from './ganeti-world';
+import type {Master, RpcResult} from './ganeti-world';
+
+const fin: Cut = {bytes: 0, ending: 'fin'};
+const rst: Cut = {bytes: 0, ending: 'rst'};
+const silence: Cut = {bytes: 0, ending: 'silence'};
+const halfWay: Cut = {bytes: 200, ending: 'fin'};
+
+const losses: Readonly<Record<string, readonly Cut[]>> = {
+  'that ends the connection': [fin],
+  'that resets it': [rst],
+  'that just does not come': [silence],
+  'of which a part comes': [halfWay],
+  'that ends the connection, as do the next four': [fin, fin, fin, fin, fin],
+  'that is one of many, each lost in another way': [rst, halfWay, silence, fin, rst],
+};
+
+describeIf('Ganeti\'s RPC client whose answers get lost', noGaneti, () => {
+  let world: GanetiWorld;
+  let noded: NodedDaemon;
+  let proxy: CuttingProxy;
+
+  before(async function () {
+    this.timeout(60_000);
+    world = await new GanetiWorld().open();
+    noded = await world.noded('127.0.0.1');
+    proxy = await CuttingProxy.open(world.port, '127.0.0.2', '127.0.0.1');
+  });
+  after(async () => {
+    await proxy.close();
+    await world.dispose();
+  });
+  afterEach(() => {
+    proxy.cuts = [];
+    proxy.closed = false;
+  });
+
+  /** A process that knows nothing of this node. */
+  async function fresh<T>(use: (master: Master) => Promise<T>): Promise<T> {
+    const master = await world.master();
+    try {
+      return await use(master);
+    } finally {
+      await master.end();
+    }
+  }
+
+  const callOf = (master: Master, procedure: string, args: readonly unknown[], timeout = 60): Promise<RpcResult> =>
+    master.call(procedure, {node: '127.0.0.2'}, {args, timeout}).then(({results}) => results.node!);
+
+  for (const [title, cuts] of Object.entries(losses)) {
+    it(`runs a function once, if the answer to its start is one ${title}`, async () => {
+      const file = world.newFile();
+      const result = await fresh((master) => {
+        proxy.cuts = [...cuts];
+        return callOf(master, 'tally', [file]);
+      });
+      expect(result).to.include({data: '[True, None]', fail_msg: null});
+      expect(proxy.cuts).to.deep.equal([]);
+      expect(readFileSync(file, 'utf8')).to.equal('x\n');
+      expect(existsSync(world.oldNodes), 'the node is not taken for an old one').to.equal(false);
+    });
+
+    it(`gets the result, if the answer to a wait is one ${title}`, async () => {
+      const [started, end] = [world.newFile(), world.newFile()];
+      const result = await fresh(async (master) => {
+        const called = callOf(master, 'until_file', [started, end]);
+        await until('it is waited for', () => /PUT \/WaitForFunction \S+ \S+ finished/.test(master.log));
+        proxy.cuts = [...cuts];
+        await until('all answers are lost', () => proxy.cuts.length === 0, 25_000);
+        writeFileSync(end, '');
+        return called;
+      });
+      expect(result).to.include({data: '[True, None]', fail_msg: null});
+      expect(readFileSync(started, 'utf8')).to.equal('x\n');
+    });
+  }
+
+  it('starts a function again that was never started, under the same request ID', async () => {
+    const file = world.newFile();
+    const {result, log} = await fresh(async (master) => {
+      noded.signal('SIGSTOP'); // the request gets as far as the proxy's kernel
+      const called = callOf(master, 'tally', [file], 20);
+      await until('it was given up', () => /PUT \/StartFunction \S+ \S+ finished|StartFunction/.test(master.log));
+      noded.signal('SIGCONT');
+      return {result: await called, log: master.log};
+    });
+    // The handshake is not over on a node that stands still: the request never left, so this is as it ever was.
+    if (result.fail_msg === null) expect(readFileSync(file, 'utf8')).to.equal('x\n');
+    else expect(log).to.include('RPC error in tally');
+  });
+
+  it('carries on after a noded that was killed in between', async () => {
+    const [started, end] = [world.newFile(), world.newFile()];
+    const result = await fresh(async (master) => {
+      const called = callOf(master, 'until_file', [started, end]);
+      await until('it runs', () => existsSync(started));
+      await noded.kill();
+      writeFileSync(end, '');
+      await noded.start();
+      return called;
+    });
+    // Without a fork server nobody knows what became of it; with one it is as if nothing had happened.
+    if (result.fail_msg === null) expect(result.data).to.equal('[True, None]');
+    else expect(result.fail_msg).to.match(/lost, call \S+ of until_file/);
+    expect(readFileSync(started, 'utf8')).to.equal('x\n');
+  });
+
+  it('does not start a function again on a node that has lost its memory', async () => {
+    const [started, end] = [world.newFile(), world.newFile()];
+    const result = await fresh(async (master) => {
+      proxy.cuts = [fin];
+      const called = callOf(master, 'until_file', [started, end]);
+      await until('it runs', () => existsSync(started));
+      proxy.closed = true;
+      await noded.kill();
+      for (const pid of noded.functionProcesses()) process.kill(pid, 'SIGKILL');
+      rmSync(noded.runDir, {recursive: true});
+      await noded.start();
+      proxy.closed = false;
+      return called;
+    });
+    expect(result.fail_msg).to.match(/^the answer to the start of until_file with request ID \S+ was lost, and nothing proves that it never ran$/);
+    expect(readFileSync(started, 'utf8')).to.equal('x\n');
+  });
+
+  it('is told of a node that has lost its memory while it waited', async () => {
+    const [started, end] = [world.newFile(), world.newFile()];
+    const result = await fresh(async (master) => {
+      const called = callOf(master, 'until_file', [started, end]);
+      await until('it is waited for', () => /PUT \/WaitForFunction \S+ \S+ finished/.test(master.log));
+      await noded.kill();
+      for (const pid of noded.functionProcesses()) process.kill(pid, 'SIGKILL');
+      rmSync(noded.runDir, {recursive: true});
+      await noded.start();
+      return called;
+    });
+    expect(result.fail_msg).to.match(/^unknown_call: .*; it was asked for call \S+ of until_file$/);
+    expect(readFileSync(started, 'utf8')).to.equal('x\n');
+  });
+
+  it('gives up after a while on a node that refuses connections, and names the call', async () => {
+    const [started, end] = [world.newFile(), world.newFile()];
+    const result = await fresh(async (master) => {
+      await master.configure('conversation', {RESTART_PATIENCE: 2});
+      const called = callOf(master, 'until_file', [started, end]);
+      await until('it is waited for', () => /PUT \/WaitForFunction \S+ \S+ finished/.test(master.log));
+      await noded.kill();
+      return called;
+    });
+    expect(result.fail_msg).to.match(/^Error \d+: .*; no answer of the node for \d+ seconds, where call \S+ of until_file may still run$/);
+    await noded.start();
+  });
+
+  it('fails at once, as ever, on a node where nobody listens', async () => {
+    const result = await fresh(async (master) => {
+      const called = await master.call('version', {node: '127.0.0.9'});
+      return called.results.node!;
+    });
+    expect(result.fail_msg).to.match(/^Error 7: [^;]+$/);
+  });
+});
