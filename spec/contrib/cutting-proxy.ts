@@ -21,8 +21,8 @@ interface Connection {
 export class CuttingProxy {
   /** Used up one by one by the answers that come; when it is empty, answers pass. */
   cuts: Cut[] = [];
-  /** Answers that came from the server, lost ones too. */
-  answers = 0;
+  /** So many requests get lost on their way instead, with the rest of the handshake that goes before them. */
+  lostRequests = 0;
   /** Refuses connections, by ending them before a handshake. */
   closed = false;
   private readonly server: net.Server;
@@ -59,6 +59,12 @@ export class CuttingProxy {
       });
     }
     client.on('data', (chunk: Buffer) => {
+      if (connection.speaker === 'server' && this.lostRequests > 0) {
+        this.lostRequests -= 1;
+        // The rest of it may come in pieces: only later does the client hear that it ends.
+        client.removeAllListeners('data').resume();
+        return void setTimeout(() => [client, server].forEach((end) => end.destroy()), 100);
+      }
       connection.speaker = 'client';
       server.write(chunk);
     });
@@ -69,8 +75,8 @@ export class CuttingProxy {
     if (connection.speaker === 'client') {
       connection.speaker = 'server';
       connection.bursts += 1;
-      if (connection.bursts > 1) {
-        this.answers += 1;
+      // After a cut there are only goodbyes of TLS.
+      if (connection.bursts > 1 && connection.cut === null) {
         connection.cut = this.cuts.shift() ?? null;
         connection.left = connection.cut?.bytes ?? 0;
       }

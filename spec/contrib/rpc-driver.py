@@ -56,7 +56,7 @@ def decode(text):
 def configure(module, **values):
     """Sets numbers of the adapter, so that no spec takes minutes."""
     for (name, value) in values.items():
-        setattr(sys.modules["noded_ganeti." + module], name, value)
+        setattr(sys.modules["noded_rpc." + module], name, value)
     return {}
 
 

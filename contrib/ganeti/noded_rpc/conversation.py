@@ -13,7 +13,7 @@ import logging
 import os
 import time
 
-from noded_ganeti.exchange import Ask
+from noded_rpc.exchange import Ask
 
 #: Seconds that one request waits. An answer is due then, whatever the function does.
 SLICE = 10
@@ -31,8 +31,10 @@ MAX_STARTS = 3
 #: Seconds for what is not worth more.
 SHORT = 5
 
-#: How a server that is no noded refuses C{PUT /StartFunction}.
+#: How an old node refuses C{PUT /StartFunction}, where it can say so at all.
 _UNKNOWN_TO_OLD = (400, 404, 405, 501)
+#: How Ganeti's own node daemons call themselves: up to 3.1, and from 3.2 on.
+_OLD_SERVERS = ("Ganeti ", "BaseHTTP/")
 #: How noded refuses what may be asked again later: too many of something, draining, no spawner, no room.
 _PASSING = (429, 503)
 
@@ -40,6 +42,16 @@ _PASSING = (429, 503)
 
 #: What a conversation returns. C{failure} is a text or None; C{is_classic} that the request itself has the answer.
 Verdict = collections.namedtuple("Verdict", ["result", "failure", "is_classic"])
+
+
+def _is_noded(answer):
+    """Whether a noded has answered, by its own protocol or in the classic way."""
+    return "noded-protocol" in answer.headers or answer.headers.get("server") == "noded"
+
+
+def _is_old(answer):
+    """Whether Ganeti's own node daemon has answered. No answer proves nothing: connections end for many reasons."""
+    return not _is_noded(answer) and answer.headers.get("server", "").startswith(_OLD_SERVERS)
 
 
 class _Failure(Exception):
@@ -102,7 +114,7 @@ class _Reply(object):
 
 
 class Conversation(object):
-    """One call on one node. L{run} is the generator that an L{Exchange<noded_ganeti.exchange.Exchange>} leads."""
+    """One call on one node. L{run} is the generator that an L{Exchange<noded_rpc.exchange.Exchange>} leads."""
 
     def __init__(self, make_request, load_json, template, procedure, old_nodes):
         """Takes the classic request as a template.
@@ -111,7 +123,7 @@ class Conversation(object):
         @param load_json: C{serializer.LoadJson}, so that results are decoded as ever
         @param template: the classic request: where it goes, with which
             certificates, and in how many seconds the whole call must be over
-        @param old_nodes: L{OldNodes<noded_ganeti.old_nodes.OldNodes>}
+        @param old_nodes: L{OldNodes<noded_rpc.old_nodes.OldNodes>}
 
         """
         self._make_request = make_request
@@ -149,10 +161,10 @@ class Conversation(object):
     def _classic(self):
         """The call as Ganeti makes it. A noded that does not take it says so, and has then started nothing."""
         answer = yield Ask(self._template, fresh=True)
-        if "noded-protocol" not in answer.headers:
+        if not _is_noded(answer):
             return Verdict(None, None, True)
         self._old_nodes.discard(self._address)
-        if _Reply(answer, self._load_json).code not in ("unknown_operation", "method_not_allowed"):
+        if answer.status not in (404, 405):
             return Verdict(None, None, True)
         return (yield from self._sliced())
 
@@ -167,7 +179,7 @@ class Conversation(object):
             reply = yield from self._ask("StartFunction", self._start_members())
             if reply.kind == _GOOD:
                 return reply
-            if reply.kind == _FOREIGN and first_sent is None and reply.answer.status in _UNKNOWN_TO_OLD:
+            if reply.answer.status in _UNKNOWN_TO_OLD and first_sent is None and _is_old(reply.answer):
                 raise _OldNode()
             if not reply.may_pass or (reply.kind == _UNSENT and self._tries == 0):
                 raise _Failure(reply.text)
@@ -202,9 +214,9 @@ class Conversation(object):
                 raise _Failure("%s; before that, the answer to the start of %s was lost" % (reply.text, self._who()))
 
     def _look_whether_old(self):
-        """Raises L{_OldNode} if it is. Ended connections prove nothing: a noded that crashes ends them too."""
+        """Raises L{_OldNode} if it is proven by the answer to the one question that both kinds answer."""
         answer = yield Ask(self._request("POST", "version", b"[]\n", SHORT), timeout=SHORT)
-        if answer.status == 200 and "noded-protocol" not in answer.headers:
+        if answer.status == 200 and _is_old(answer):
             raise _OldNode()
 
     def _check_never_started(self, first_sent):

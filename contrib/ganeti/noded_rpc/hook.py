@@ -28,12 +28,12 @@ class _Loader(object):
         """Runs the module, then patches it; Ganeti works whatever comes of that."""
         self._loader.exec_module(module)
         try:
-            from noded_ganeti import patch
+            from noded_rpc import patch
             patch.install(module)
         except Exception as err:
             # A logger's own method: logging.warning() would set up handlers before Ganeti does.
             import logging
-            logging.getLogger("noded_ganeti").warning("Ganeti's RPC client was left as it is: %s", err)
+            logging.getLogger("noded_rpc").warning("Ganeti's RPC client was left as it is: %s", err)
 
 
 class _Finder(object):

@@ -22,9 +22,9 @@ def install(node):
     """Replaces the call itself in the module C{ganeti.rpc.node}; raises if that does not look as expected."""
     client = node.http.client
     _check({"node": node, "client": client})
-    from noded_ganeti.conversation import Conversation
-    from noded_ganeti.exchange import Exchange
-    from noded_ganeti.old_nodes import OldNodes
+    from noded_rpc.conversation import Conversation
+    from noded_rpc.exchange import Exchange
+    from noded_rpc.old_nodes import OldNodes
 
     classic = node._RpcProcessor.__call__
     old_nodes = OldNodes(os.path.join(node.pathutils.RUN_DIR, "noded-rpc"))
@@ -48,7 +48,7 @@ def install(node):
         return self._CombineResults(results, requests, procedure)
 
     node._RpcProcessor.__call__ = call
-    logging.getLogger("noded_ganeti").debug("Ganeti's RPC client calls in slices now")
+    logging.getLogger("noded_rpc").debug("Ganeti's RPC client calls in slices now")
 
 
 def _check(modules):
