@@ -122,6 +122,30 @@ describeIf('Ganeti\'s RPC client on nodeds: what comes back', noGaneti, () => {
     expect(readFileSync(started, 'utf8')).to.equal('x\n');
   });
 
+  it('is had in the end where a node is too busy at first', async () => {
+    const [started, end] = [world.newFile(), world.newFile()];
+    const another = await world.master();
+    const calls = [master, another].map((one) => one.call('single', {n1: '127.0.0.1'}, {args: [started, end]}));
+    await until('one was refused', () => (master.log + another.log).includes('function_busy'));
+    writeFileSync(end, '');
+    for (const {results: {n1}} of await Promise.all(calls)) expect(n1).to.include({data: '[True, None]', fail_msg: null});
+    expect(readFileSync(started, 'utf8')).to.equal('x\nx\n');
+    await another.end();
+  });
+
+  it('is an error where a node stays too busy', async () => {
+    const end = world.newFile();
+    const another = await world.master();
+    await another.configure('conversation', {RESTART_PATIENCE: 1});
+    const call = master.call('single', {n1: '127.0.0.1'}, {args: [world.newFile(), end]});
+    await until('it runs', () => noded.functionProcesses().length > 0);
+    const {results: {n1}} = await another.call('single', {n1: '127.0.0.1'}, {args: [world.newFile(), end]});
+    expect(n1!.fail_msg).to.match(/^function_busy: .*; and so for \d+ seconds, when it was asked for single with request ID \S+$/);
+    writeFileSync(end, '');
+    await call;
+    await another.end();
+  });
+
   it('is of 40 nodes as of one', async () => {
     const nodes = Object.fromEntries(Array.from({length: 40}, (_, at) => [`n${at}`, at % 2 === 0 ? '127.0.0.1' : '127.0.0.2']));
     const {results: found} = await master.call('version', nodes);

@@ -81,6 +81,8 @@ export class Master {
 
 const sh = (body: string): FunctionFile => ({body: `#!/bin/sh\n${body}\n`});
 
+const untilFile = 'IFS="[], " read -r none started end rest; started=${started#\\"}; end=${end#\\"}; echo x >> "${started%\\"}"; while [ ! -e "${end%\\"}" ]; do sleep 0.02; done; echo "[true, null]"';
+
 /** Functions that answer as Ganeti's do, with its pair. Arguments come as `[value]`. */
 export const pairFunctions: Readonly<Record<string, FunctionFile>> = {
   version: sh('echo "[true, 3000000]"'),
@@ -95,7 +97,9 @@ export const pairFunctions: Readonly<Record<string, FunctionFile>> = {
   /** Ends once two have been at a file. */
   meeting: sh('read -r args; args=${args#[\\"}; file=${args%\\"]}; echo x >> "$file"; while [ "$(wc -l < "$file")" -lt 2 ]; do sleep 0.02; done; echo "[true, null]"'),
   /** Says so in a file, and ends once another one is there: `["started","end"]`. */
-  until_file: sh('IFS="[], " read -r none started end rest; started=${started#\\"}; end=${end#\\"}; echo x >> "${started%\\"}"; while [ ! -e "${end%\\"}" ]; do sleep 0.02; done; echo "[true, null]"'),
+  until_file: sh(untilFile),
+  /** The same, but one at a time. */
+  single: {...sh(untilFile), manifest: 'max_running = 1'},
 };
 
 export class GanetiWorld {

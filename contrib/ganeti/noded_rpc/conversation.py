@@ -192,7 +192,7 @@ class Conversation(object):
             if found is not None:
                 return found
             if starts == MAX_STARTS or self._left() <= 0:
-                raise _Failure("%s; the node says that it never started %s" % (reply.text, self._who()))
+                raise _Failure("%s; so the start of %s was lost %d times" % (reply.text, self._who(), starts))
 
     def _recover(self, reply, first_sent):
         """After a lost answer: gives the call's answer, or None if the call was never started."""
@@ -285,6 +285,8 @@ class Conversation(object):
         is_silence = reply.answer.is_silence
         (tries, patience) = (self._silences, SILENCE_PATIENCE) if is_silence else (self._tries, RESTART_PATIENCE)
         if self._left() <= 0 or (tries > 0 and silent_for >= patience):
+            if reply.kind == _REFUSED:
+                raise _Failure("%s; and so for %.0f seconds, when it was asked for %s" % (reply.text, silent_for, self._who()))
             raise _Failure("%s; no answer of the node for %.0f seconds, where %s may still run" % (reply.text, silent_for, self._who()))
         logging.debug("%s: %s, while asked for %s", self._address, reply.text, self._who())
         pause = min(FIRST_PAUSE * 2 ** (self._tries - 1), LONGEST_PAUSE) if self._tries > 0 else 0
