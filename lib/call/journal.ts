@@ -28,7 +28,7 @@ export interface CallFiles {
    * `spool_full` when there is no room; nothing is left then. An urgent call may use the room that is kept free.
    */
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void;
-  /** Makes `<key>.call` with its first line, unless it is there. A failure is logged and survived. */
+  /** Sees to it that `<key>.call` is there and has its first line whole. A failure is logged and survived. */
   putOnFile(key: string, line: string): void;
   /** Appends a line. A failure is logged and survived: the call goes on. */
   append(key: string, line: string): void;

@@ -83,7 +83,9 @@ export class Spool implements CallFiles {
     try {
       this.writeNew(key, 'call', Buffer.from(line));
     } catch (error) {
+      // Who makes it may have been killed before its line was written, or in the middle of it.
       if (errnoOf(error) !== 'EEXIST') this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the journal of a call: ${messageOf(error)}`);
+      else if (readJournal(key, this.journal(key) ?? '') === null) this.append(key, `\n${line}`);
     }
   }
 

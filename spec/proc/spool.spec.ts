@@ -5,8 +5,10 @@ import {join} from 'node:path';
 import {NodedError} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
+import {acceptedLine, readJournal} from '../../lib/call/journal';
 import {RunDirError} from '../../lib/proc/run-dir';
 import {Spool} from '../../lib/proc/spool';
+import {acceptance} from '../support/fake-host';
 import {until} from '../support/until';
 
 describe('the spool', () => {
@@ -53,6 +55,19 @@ describe('the spool', () => {
       expect(mode(calls)).to.equal('700');
       expect(['args', 'call', 'out', 'err'].map((kind) => mode(path(kind)))).to.deep.equal(['600', '600', '600', '600']);
       expect(mode(join(runDir, 'tombstones'))).to.equal('600');
+    });
+
+    it('have a first line whoever made them, and one only', () => {
+      const line = acceptedLine(acceptance({key}), false);
+      for (const left of [null, '', line.slice(0, 20), line.trimEnd(), line, `${line}{"event":"started"}\n`]) {
+        fs.rmSync(path('call'), {force: true});
+        if (left !== null) fs.writeFileSync(path('call'), left);
+        spool.putOnFile(key, line);
+        const content = fs.readFileSync(path('call'), 'utf8');
+        expect(readJournal(key, content)?.accepted.key, content).to.equal(key);
+        expect(content.split('\n').filter((one) => one === line.trimEnd()), content).to.have.length(1);
+      }
+      expect(warnings).to.deep.equal([]);
     });
 
     it('hold arguments and journal byte for byte', () => {
