@@ -78,6 +78,7 @@ enum {
   MAX_NOTED = 3072,             /* output that may go into the journal, both streams together */
   MAX_YOUNG = 256,              /* more of them are settled at once */
   SETTLE_MS = 20,               /* a call that runs for longer gets its files and costs no descriptors any more */
+  RENAME_MS = 1000,             /* until what could not have a name is tried again */
   IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
   HOLD_MS = 1,                  /* most calls are short: start and end in one report wake the daemon once */
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
@@ -142,7 +143,7 @@ static int run_dir, listener = -1, daemon_fd = -1, child_signals;
 static char boot_id[40];
 static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
-static int64_t sweep_at = -1, reap_at = -1, idle_since;
+static int64_t sweep_at = -1, reap_at = -1, rename_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
 static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
@@ -378,19 +379,31 @@ static bool append_line(const char *key, int fd, bool *torn, const struct line *
   return whole;
 }
 
-/*
- * The journal with its first line; -1 with errno if it cannot be had, and then there is none. It is there already if
- * the daemon had to hand out the call's ID before its start came here.
- */
-static int make_journal(const struct start *start) {
-  int fd = open_file(start->key, "call", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
-  if (fd == -1 && errno == EEXIST) return open_file(start->key, "call", O_WRONLY | O_APPEND);
-  if (fd == -1 || write_all(fd, start->accepted, start->accepted_size)) return fd;
+/* The daemon had to hand out the call's ID before its start came here; or this is a second try. */
+static bool find_journal(const struct start *start, int *fd) {
+  struct stat stat;
+  *fd = open_file(start->key, "call", O_WRONLY | O_APPEND);
+  if (*fd == -1) return true; /* it is there: lines to come open it by its name */
+  if (fstat(*fd, &stat) == 0 && stat.st_size >= start->accepted_size) return true;
+  /* The daemon was killed, or had no room, before its line was written, or in the middle of it. */
+  if (write_all(*fd, (const uint8_t *)"\n", 1) && write_all(*fd, start->accepted, start->accepted_size)) return true;
   int error = errno;
-  close(fd);
+  close(*fd);
+  errno = error;
+  return false;
+}
+
+/* Sees to it that the journal is there and has its first line; false with errno if that cannot be. -1: it is there, and not open. */
+static bool make_journal(const struct start *start, int *fd) {
+  *fd = open_file(start->key, "call", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
+  if (*fd == -1) return errno == EEXIST && find_journal(start, fd);
+  if (write_all(*fd, start->accepted, start->accepted_size)) return true;
+  int error = errno;
+  close(*fd);
+  *fd = -1;
   unlink_file(start->key, "call");
   errno = error;
-  return -1;
+  return false;
 }
 
 static void journal_started(struct call *call) {
@@ -625,13 +638,13 @@ static pid_t fork_function(const struct start *start, const struct streams *stre
 /* ---- young calls: their output has no names yet, and their journals are open ---- */
 
 /* False if it cannot have a name; then it stays open. */
-static bool name_output(struct call *call, const char *kind, int *fd) {
+static bool name_output(struct call *call, const char *kind, int *fd, bool says) {
   char from[32], to[FILE_NAME];
   if (*fd == -1) return true;
   snprintf(from, sizeof from, "/proc/self/fd/%d", *fd);
   snprintf(to, sizeof to, "calls/%s.%s", call->key, kind);
   bool named = linkat(AT_FDCWD, from, run_dir, to, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST; /* it had one from the start */
-  if (!named) message("%s: its std%s cannot have a name: %s", call->key, kind, strerror(errno));
+  if (!named && says) message("%s: its std%s cannot have a name: %s", call->key, kind, strerror(errno));
   if (!named) return false;
   close(*fd);
   *fd = -1;
@@ -651,11 +664,23 @@ static void leave_young(struct call *call) {
   young_count -= 1;
 }
 
+static bool name_outputs(struct call *call, bool says) {
+  bool out = name_output(call, "out", &call->out, says), err = name_output(call, "err", &call->err, says);
+  return out && err;
+}
+
 static void settle(struct call *call) {
   leave_young(call);
   close_journal(call);
-  name_output(call, "out", &call->out);
-  name_output(call, "err", &call->err);
+  if (!name_outputs(call, true)) rename_at = monotonic_ms() + RENAME_MS;
+}
+
+/* A disk that was full may have room again: what runs for long shall have its names. */
+static void name_again(void) {
+  bool named = true;
+  for (int i = 0; i < MAX_CALLS && live_count > 0; i++)
+    if (calls[i].state == RUNNING && calls[i].began == -1 && !(calls[i].flags & F_UNSPOOLED)) named &= name_outputs(&calls[i], false);
+  rename_at = named ? -1 : monotonic_ms() + RENAME_MS;
 }
 
 static void settle_due(void) {
@@ -699,7 +724,6 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
 #ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
 /* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. */
 static void report_busy(const struct start *start) {
-  if (start->accepted_size > 0) unlink_file(start->key, "call"); /* it is made again */
   unlink_output(start->key);
   if (begin_frame('B', KEY)) put(start->key, KEY);
   else not_started(start, ETXTBSY, STAGE_EXEC); /* nobody is there to ask again */
@@ -711,7 +735,7 @@ static bool try_start(struct call *call, const struct start *start, int *error, 
   int program = -1, journal = -1;
   pid_t pid = -1;
   *stage = STAGE_JOURNAL;
-  if (start->accepted_size > 0 && (journal = make_journal(start)) == -1) goto failed;
+  if (start->accepted_size > 0 && !make_journal(start, &journal)) goto failed;
   *stage = STAGE_EXEC;
   if ((program = open_program(start->program)) == -1) goto failed;
   *stage = STAGE_OPEN;
@@ -736,8 +760,8 @@ static void start_call(const struct start *start) {
   int error;
   uint8_t stage;
   struct call *call = quitting ? NULL : new_call();
-  if (call == NULL) {
-    not_started(start, EAGAIN, STAGE_SPAWN);
+  if (call == NULL) { /* nothing is on file of it, and nothing need be */
+    not_started(start, EAGAIN, start->accepted_size > 0 ? STAGE_JOURNAL : STAGE_SPAWN);
     return;
   }
   if (try_start(call, start, &error, &stage)) return;
@@ -822,28 +846,27 @@ static bool fits_journal(int fd, uint64_t *size, bool *has_name) {
 }
 
 /* Adds what a young call wrote to its `ended` line, if it is little and plain. */
-static bool note_output(struct call *call, struct line *line, struct written *written) {
-  bool has_name = false;
-  if (!fits_journal(call->out, &written->out, &has_name) || !fits_journal(call->err, &written->err, &has_name) || written->out + written->err > MAX_NOTED) return false;
+static bool note_output(struct call *call, struct line *line, struct written *written, bool *has_name) {
+  if (!fits_journal(call->out, &written->out, has_name) || !fits_journal(call->err, &written->err, has_name) || written->out + written->err > MAX_NOTED) return false;
   size_t out_bytes = (size_t)written->out, err_bytes = (size_t)written->err;
   if (!read_output(call->out, written->bytes, out_bytes) || !read_output(call->err, written->bytes + out_bytes, err_bytes)) return false;
-  written->noted = note(line, "stdout", written->bytes, out_bytes) && note(line, "stderr", written->bytes + out_bytes, err_bytes);
-  if (written->noted && has_name) unlink_output(call->key);
-  return written->noted;
+  return note(line, "stdout", written->bytes, out_bytes) && note(line, "stderr", written->bytes + out_bytes, err_bytes);
 }
 
 /* Writes the `ended` line, and sees to it that the output is where it says. */
 static void journal_ended(struct call *call, struct line *line, struct written *written) {
+  static const char lost[] = ",\"stdout_lost\":true";
   const size_t facts = line->size;
-  written->noted = false;
-  if (note_output(call, line, written)) {
+  bool has_name = false;
+  if (note_output(call, line, written, &has_name)) {
     line->size += (size_t)snprintf(line->text + line->size, 3, "}\n");
     written->noted = append_line(call->key, call->journal, &call->torn, line);
   }
+  if (written->noted && has_name) unlink_output(call->key);
   if (written->noted) return;
-  name_output(call, "out", &call->out);
-  name_output(call, "err", &call->err);
-  line->size = facts + (size_t)snprintf(line->text + facts, 3, "}\n");
+  bool kept = name_output(call, "out", &call->out, true);
+  name_output(call, "err", &call->err, true);
+  line->size = facts + (size_t)snprintf(line->text + facts, sizeof lost + 3, "%s}\n", kept ? "" : lost);
   append_line(call->key, call->journal, &call->torn, line);
   written->out = trimmed_size(call->key, "out");
   written->err = trimmed_size(call->key, "err");
@@ -1255,6 +1278,7 @@ static int next_timeout(void) {
   int64_t now = monotonic_ms(), due = sweep_at;
   if (daemon_fd != -1 && out_size > 0 && hold_until != -1 && (due == -1 || hold_until < due)) due = hold_until;
   if (reap_at != -1 && (due == -1 || reap_at < due)) due = reap_at;
+  if (rename_at != -1 && (due == -1 || rename_at < due)) due = rename_at;
   if (first_young != -1 && (due == -1 || calls[first_young].began + SETTLE_MS < due)) due = calls[first_young].began + SETTLE_MS;
   if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
   if (due == -1) return -1;
@@ -1286,6 +1310,7 @@ static void run(void) {
     if (fds[1].revents) read_daemon();
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
     settle_due();
+    if (rename_at != -1 && monotonic_ms() >= rename_at) name_again();
     if (sweep_at != -1 && monotonic_ms() >= sweep_at) sweep();
     if (has_report()) flush_out();
   }

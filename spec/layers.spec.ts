@@ -29,6 +29,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['call', 'the life of one call'],
     ['acceptance', 'how a call begins'],
     ['journal', 'what of a call is on file'],
+    ['journaling', 'who writes what of it, and when'],
     ['slices', 'work in crowds, of whatever kind'],
     ['waiters', 'who waits for a call; settled in slices'],
     ['retention', 'which ended calls are kept'],

@@ -45,6 +45,8 @@ export interface Call {
   outcome: Outcome | null;
   /** Why its start was refused after it had been accepted; then it is gone. */
   refusal: NodedError | null;
+  /** Its ID has been handed out while nobody had said a word of it: it cannot be taken back. */
+  named: boolean;
   /** Monotonic instants. */
   abortAt: number | null;
   endedAt: number | null;
@@ -70,6 +72,7 @@ export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequenc
     ending: null,
     outcome: null,
     refusal: null,
+    named: false,
     abortAt: null,
     endedAt: null,
     deliveredAt: null,

@@ -15,8 +15,8 @@ import type {CallHost, EventName} from './call';
 import {newCall} from './call-record';
 import {accept} from './acceptance';
 import type {StartRequest} from './acceptance';
-import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles, JournalRecord} from './journal';
+import {Journaling} from './journaling';
 import {tombstoneLine} from './tombstones';
 import type {Tombstone} from './tombstones';
 import {Slices} from './slices';
@@ -56,6 +56,7 @@ export class CallTable implements CallHost {
   draining = false;
   private readonly retention: Retention;
   private readonly slots: Slots;
+  private readonly journaling: Journaling;
   private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
   private sequence = 0;
   private drained: (() => void)[] = [];
@@ -75,6 +76,7 @@ export class CallTable implements CallHost {
     this.waiters = new Waiters(tableLimits.maxWaiters, (lateMs) => observer.late(lateMs));
     this.retention = new Retention(tableLimits);
     this.slots = new Slots(tableLimits);
+    this.journaling = new Journaling(spawner, files);
   }
 
   get counts(): Counts {
@@ -100,6 +102,7 @@ export class CallTable implements CallHost {
     const call = this.index.findByRequest(role, requestId);
     if (call === null) return null;
     if (call.accepted.fnName !== fnName || call.accepted.fingerprint !== fingerprint) {
+      this.naming(call);
       throw new NodedError('request_id_reused', {callId: callIdOf(call)});
     }
     this.observer.duplicate(call);
@@ -114,23 +117,21 @@ export class CallTable implements CallHost {
     this.slots.checkRoom(spec);
     const accepted = accept(request);
     const inline = request.args.byteLength <= this.spawner.inlineArgsBytes;
-    const line = acceptedLine(accepted, spec.leaveRunning);
-    const journaled = this.makesJournal(spec);
-    const spoolError = this.createFiles(accepted.key, journaled ? null : line, inline ? null : request.args, spec.urgent);
-    const spooled = spoolError === null;
+    const {accepted: line, error} = this.journaling.begin(accepted, spec, inline ? null : request.args);
+    const spooled = error === null;
     const call = this.addCall(spooled ? accepted : {...accepted, spooled}, spec);
     this.slots.take(call, spec);
-    if (!spooled) this.observer.unspooled(call, spoolError);
+    if (!spooled) this.observer.unspooled(call, error);
     armDeadline(call, this);
     const {requestId, traceparent} = request;
     // In the table before the process is started, because the answer may come first.
-    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, accepted: journaled ? line : null, spooled}, this.sinkOf(call));
+    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, accepted: line, spooled}, this.sinkOf(call));
     return call;
   }
 
-  /** The ID of a call is about to be handed out: a crash must not make it unknown, and a spawner may not have made its journal yet. */
-  naming({state, accepted, spec}: Call): void {
-    if (state === 'starting' && spec !== null && this.makesJournal(spec)) this.files.putOnFile(accepted.key, acceptedLine(accepted, spec.leaveRunning));
+  /** The ID of a call is about to be handed out. */
+  naming(call: Call): void {
+    this.journaling.name(call);
   }
 
   /** Stops a call; one that is stopping is at most killed sooner, one that has ended stays as it is. */
@@ -140,6 +141,7 @@ export class CallTable implements CallHost {
 
   /** Throws still_running for a call that has not ended. */
   forget(call: Call): void {
+    this.naming(call);
     dispatch(call, 'forget', {}, this);
   }
 
@@ -197,12 +199,11 @@ export class CallTable implements CallHost {
   }
 
   journalStopping(call: Call, cause: StopCause, by: string): void {
-    if (call.accepted.spooled) this.files.append(call.accepted.key, stoppingLine(cause, by, wallMs()));
+    this.journaling.stopping(call, cause, by);
   }
 
   journalOutcome(call: Call, torn = false): void {
-    const line = call.accepted.spooled ? outcomeLine(call) : null;
-    if (line !== null) this.files.append(call.accepted.key, (torn ? '\n' : '') + line);
+    this.journaling.outcome(call, torn);
   }
 
   changed(call: Call, from: State): void {
@@ -226,22 +227,6 @@ export class CallTable implements CallHost {
     this.observer.bug(call, event);
   }
 
-  /** Whether the spawner makes the journal. An urgent call must know before its start that it cannot have one: it does without. */
-  private makesJournal({urgent}: FunctionSpec): boolean {
-    return this.spawner.makesJournals && !urgent;
-  }
-
-  /** Null if the files are there; for an urgent function the reason why they are not. */
-  private createFiles(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): Error | null {
-    try {
-      this.files.create(key, line, args, urgent);
-      return null;
-    } catch (error) {
-      if (!urgent) throw error;
-      return error as Error;
-    }
-  }
-
   private addCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs()): Call {
     const call = newCall(accepted, spec, ++this.sequence, acceptedAt);
     this.index.add(call);
@@ -253,7 +238,7 @@ export class CallTable implements CallHost {
     return {
       started: (pid) => dispatch(call, 'started', {pid}, this),
       ended: (ending) => dispatch(call, 'ended', {ending}, this),
-      refused: (refusal) => dispatch(call, 'refused', {refusal}, this),
+      refused: (refusal, errno) => dispatch(call, 'refused', {refusal, errno}, this),
     };
   }
 
@@ -273,6 +258,7 @@ export class CallTable implements CallHost {
   private callRefused(call: Call): void {
     this.perState.gone -= 1;
     this.index.remove(call);
+    this.files.remove(call.accepted.key, {stdoutBytes: 0, stderrBytes: 0});
     this.slots.free(call, call.spec!);
     this.waiters.callEnded(call);
     this.checkDrained();

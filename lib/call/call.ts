@@ -15,7 +15,7 @@ interface Events {
   /** The spawner: it has ended, or could not be started. */
   ended: {readonly ending: Ending};
   /** The spawner: it could not be put on file, so nothing was started. */
-  refused: {readonly refusal: NodedError};
+  refused: {readonly refusal: NodedError; readonly errno: string};
   /** The one timer; its meaning is the state it fires in. */
   timer: object;
   /** AbortFunction. `killAfterMs` null: as the function's manifest says. */
@@ -105,12 +105,6 @@ const leave = (call: Call, _event: object, host: CallHost): State => {
   arm(call, null, host);
   return 'gone';
 };
-/** It never was a call: nobody hears of it again but who waits for its start. */
-const withdraw: Action<'refused'> = (call, {refusal}, host) => {
-  call.refusal = refusal;
-  call.process = null;
-  return leave(call, {}, host);
-};
 const run: Action<'started'> = (call, {pid}) => {
   call.pid = pid;
   call.startedAtMs = wallMs();
@@ -130,6 +124,13 @@ const finish: Action<'ended'> = (call, {ending}, host) => {
   call.expiresAt = call.endedAt + host.keepResultMs;
   arm(call, call.expiresAt, host);
   return 'ended';
+};
+/** It never was a call: nobody hears of it again but who waits for its start. Unless somebody has its ID: then it has failed. */
+const withdraw: Action<'refused'> = (call, {refusal, errno}, host) => {
+  if (call.named) return finish(call, {ending: {kind: 'not_started', errno, stage: 'journal', endedAtMs: wallMs()}}, host);
+  call.refusal = refusal;
+  call.process = null;
+  return leave(call, {}, host);
 };
 const stopDeadline: Action<'timer'> = (call, _event, host) => stop(call, 'deadline', 'noded', deadlineGrace(call, host), host);
 const stopAborted: Action<'abort'> = (call, event, host) => stop(call, 'aborted', event.by, abortGrace(call, event, host), host);

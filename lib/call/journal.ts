@@ -48,7 +48,7 @@ export interface StartedLine {
 }
 
 export type EndedLine =
-  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number; readonly noted?: NotedOutput}
+  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number; readonly noted?: NotedOutput; readonly stdoutLost?: true}
   | {readonly errno: string; readonly stage: string; readonly atMs: number};
 
 interface OutcomeLine {
@@ -181,7 +181,7 @@ function readEnded(line: Line): EndedLine {
   const [stdout, stderr] = [text(line.stdout), text(line.stderr)];
   const noted = stdout === null && stderr === null ? {} : {noted: {stdout: stdout ?? '', stderr: stderr ?? ''}};
   return errno === null
-    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time), ...noted}
+    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time), ...noted, ...(line.stdout_lost === true ? {stdoutLost: true} : {})}
     : {errno, stage: text(line.stage) ?? '', atMs: ms(line.time)};
 }
 

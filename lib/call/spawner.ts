@@ -45,8 +45,8 @@ export interface SpawnSink {
   started(pid: number): void;
   /** Exactly once, unless `refused`. */
   ended(ending: Ending): void;
-  /** In place of both: the call could not be put on file, so nothing was started. */
-  refused(refusal: NodedError): void;
+  /** In place of both: the call could not be put on file, because of `errno`, so nothing was started. */
+  refused(refusal: NodedError, errno: string): void;
 }
 
 export interface FunctionProcess {

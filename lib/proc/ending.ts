@@ -14,9 +14,11 @@ export interface EndingOptions {
   readonly maxOutputBytes: number;
 }
 
-/** Of output that the `ended` line itself has; null if it is in files. */
-export function sizesOf(ended: EndedLine): OutputSizes | null {
-  if ('errno' in ended || ended.noted === undefined) return null;
+/** Of output that the `ended` line itself has, or that it says is lost; null if it is in files. */
+export function sizesOf(ended: EndedLine): KnownSizes | null {
+  if ('errno' in ended) return null;
+  if (ended.stdoutLost === true) return {stdoutBytes: null, stderrBytes: 0};
+  if (ended.noted === undefined) return null;
   return {stdoutBytes: ended.noted.stdout.length, stderrBytes: ended.noted.stderr.length, inJournal: true};
 }
 

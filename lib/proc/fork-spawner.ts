@@ -210,7 +210,7 @@ export class ForkSpawner implements Spawner {
     const {spool} = this.options;
     this.running.delete(key);
     const {exitCode, signal, errno, stage, endedAtMs: atMs, noted} = frame;
-    if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno));
+    if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};

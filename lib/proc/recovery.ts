@@ -7,6 +7,7 @@ import type {Ending} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
 import {endingOfProcess, sizesOf} from './ending';
+import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
 import {killProcess, readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
@@ -55,10 +56,13 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
   killLeftovers(record, bootId, trees);
   if (record.ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
   const sizes = sizesOf(record.ended) ?? spool.sizes(key);
-  const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: maxOutputBytes(fnName)});
-  if (sizes.inJournal !== true) spool.trim(key, sizes);
+  const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
+  if (sizes.inJournal !== true && sizes.stdoutBytes !== null) spool.trim(key, {...sizes, stdoutBytes: sizes.stdoutBytes});
   return ending;
 }
+
+/** Output that stands in the journal was judged under the limit of its day, and would have an outcome on file had it been too large. */
+const limitOf = ({inJournal}: KnownSizes, maxOutputBytes: number): number => (inJournal === true ? Infinity : maxOutputBytes);
 
 /** Without a `started` line the key in the environment still tells whose it is. */
 function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId: string, trees: ProcessTrees): void {

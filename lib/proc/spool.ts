@@ -260,7 +260,7 @@ export class Spool implements CallFiles {
   }
 
   private writeNew(key: string, kind: Kind, bytes: Uint8Array): void {
-    const fd = openSync(this.path(key, kind), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly);
+    const fd = openSync(this.path(key, kind), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly);
     try {
       writeAll(fd, bytes);
     } finally {
@@ -279,7 +279,7 @@ export class Spool implements CallFiles {
         closeSync(fd);
       }
     } catch (error) {
-      this.options.log.warn({key, errno: errnoOf(error)}, `cannot read the journal of a call: ${messageOf(error)}`);
+      if (errnoOf(error) !== 'ENOENT') this.options.log.warn({key, errno: errnoOf(error)}, `cannot read the journal of a call: ${messageOf(error)}`);
       return null;
     }
   }

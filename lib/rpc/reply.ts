@@ -143,7 +143,8 @@ function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Pi
   if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
   const {key} = call.accepted;
   const byteLength = ending.stdoutBytes;
-  const bytes = byteLength <= maxInlineBytes ? files.readStdout(key, byteLength) : null;
+  // What stands in the journal has no file to be streamed from, and is little.
+  const bytes = byteLength <= maxInlineBytes || ending.inJournal === true ? files.readStdout(key, byteLength) : null;
   if ((bytes ?? {byteLength: files.sizes(key).stdoutBytes}).byteLength < byteLength) throw resultGone(call);
   return bytes ?? {byteLength, open: () => files.stream(key, byteLength)};
 }

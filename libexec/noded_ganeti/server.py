@@ -200,7 +200,8 @@ class Server:
 
     def _start(self, start):
         if self._quitting or len(self._calls) >= MAX_CALLS:
-            self._not_started(start, errno.EAGAIN, frames.STAGE_SPAWN)
+            # Nothing is on file of it, and nothing need be.
+            self._not_started(start, errno.EAGAIN, frames.STAGE_JOURNAL if start.accepted else frames.STAGE_SPAWN)
             return
         try:
             self._try_start(start)
@@ -217,7 +218,7 @@ class Server:
 
     def _busy(self, start):
         """A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here."""
-        for kind in ('out', 'err', *(('call',) if start.accepted else ())):  # they are made again
+        for kind in ('out', 'err'):
             self._spool.unlink(start.key, kind)
         if not self._send(frames.busy(start.key)):
             self._not_started(start, errno.ETXTBSY, frames.STAGE_EXEC)  # nobody is there to ask again

@@ -50,19 +50,30 @@ class Spool:
         return size
 
     def make_journal(self, key, accepted):
-        """
-        The journal with its first line. Raises if it cannot be had, and then there is none. It is there already if the
-        daemon had to hand out the call's ID before its start came here.
-        """
+        """Sees to it that the journal is there and has its first line. Raises if that cannot be."""
         try:
             fd = self.open(key, 'call', os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
+            self._complete_journal(key, accepted)
             return
         try:
             write_all(fd, accepted)
         except OSError:
             self.unlink(key, 'call')
             raise
+        finally:
+            os.close(fd)
+
+    def _complete_journal(self, key, accepted):
+        """The daemon had to hand out the call's ID before its start came here; or this is a second try."""
+        try:
+            fd = self.open(key, 'call', os.O_WRONLY | os.O_APPEND)
+        except OSError:
+            return  # it is there: lines to come open it by its name
+        try:
+            # The daemon was killed, or had no room, before its line was written, or in the middle of it.
+            if os.fstat(fd).st_size < len(accepted):
+                write_all(fd, b'\n' + accepted)
         finally:
             os.close(fd)
 

@@ -18,7 +18,7 @@ describe('a spawner that makes the journals', () => {
   });
   afterEach(() => clock.restore());
 
-  const refuse = (call: Call): void => fake.spawner.processOf(call).sink.refused(new NodedError('spool_full'));
+  const refuse = (call: Call): void => fake.spawner.processOf(call).sink.refused(new NodedError('spool_full'), 'ENOSPC');
 
   it('is given the first line, and nothing is on file before it has it', () => {
     const call = fake.start();
@@ -44,26 +44,44 @@ describe('a spawner that makes the journals', () => {
     expect(fake.files.eventsOf(other.accepted.key)).to.deep.equal([]);
   });
 
-  for (const stopped of [false, true]) {
-    it(`refuses a start${stopped ? ' that is being stopped' : ''}: its waiters hear of it, its slot and its request ID are free, and nothing is left of it`, async () => {
-      const call = fake.start({requestId: 'request-1', spec: {maxRunning: 1}, abortAfterMs: 1_000});
-      if (stopped) fake.table.abort(call, 'master', null);
-      const ends: string[] = [];
-      fake.table.waiters.open([call], 'ended', 60_000, (why) => ends.push(why));
-      fake.table.waiters.open([call], 'started', 60_000, (why) => ends.push(why));
-      refuse(call);
-      await turn();
-      expect(ends).to.deep.equal(['ended', 'ended']);
-      expect(call).to.include({state: 'gone', outcome: null});
-      expect(fake.table.counts).to.deep.equal({starting: 0, running: 0, stopping: 0, ended: 0, waiters: 0, tombstones: 0});
-      expect(codeOf(() => fake.table.index.find(callIdOf(call)))).to.equal('unknown_call');
-      expect(fake.files.buried).to.deep.equal([]);
-      expect(fake.observer.seen).to.deep.equal([]);
-      expect(clock.countTimers()).to.equal(0);
-      const again = fake.start({requestId: 'request-1', spec: {maxRunning: 1}});
-      expect(again.accepted.key).to.not.equal(call.accepted.key);
-    });
-  }
+  it('has the cause of a stop on file before it has started anything, and the ID of every call that is talked of', () => {
+    const stopped = fake.start();
+    fake.table.abort(stopped, 'master', null);
+    expect(fake.files.eventsOf(stopped.accepted.key)).to.deep.equal(['accepted', 'stopping']);
+    const reused = fake.start({requestId: 'request-1'});
+    expect(codeOf(() => fake.table.duplicateOf('master', 'request-1', 'echo', 'another'))).to.equal('request_id_reused');
+    const kept = fake.start();
+    expect(codeOf(() => fake.table.forget(kept))).to.equal('still_running');
+    for (const call of [reused, kept]) expect(fake.files.eventsOf(call.accepted.key)).to.deep.equal(['accepted']);
+  });
+
+  it('cannot take back a call whose ID has been handed out: it has failed', () => {
+    const call = fake.start({requestId: 'request-1'});
+    fake.table.naming(call);
+    refuse(call);
+    expect(call).to.include({state: 'ended', outcome: 'start_failed'});
+    expect(call.ending).to.include({kind: 'not_started', errno: 'ENOSPC', stage: 'journal'});
+    expect(fake.table.index.find(callIdOf(call))).to.equal(call);
+    expect(fake.files.eventsOf(call.accepted.key)).to.deep.equal(['accepted', 'outcome']);
+  });
+
+  it('refuses a start: its waiters hear of it, its slot and its request ID are free, and nothing is left of it', async () => {
+    const call = fake.start({requestId: 'request-1', spec: {maxRunning: 1}, abortAfterMs: 1_000});
+    const ends: string[] = [];
+    fake.table.waiters.open([call], 'ended', 60_000, (why) => ends.push(why));
+    fake.table.waiters.open([call], 'started', 60_000, (why) => ends.push(why));
+    refuse(call);
+    await turn();
+    expect(ends).to.deep.equal(['ended', 'ended']);
+    expect(call).to.include({state: 'gone', outcome: null});
+    expect(fake.table.counts).to.deep.equal({starting: 0, running: 0, stopping: 0, ended: 0, waiters: 0, tombstones: 0});
+    expect(codeOf(() => fake.table.index.find(callIdOf(call)))).to.equal('unknown_call');
+    expect(fake.files.buried).to.deep.equal([]);
+    expect(fake.observer.seen).to.deep.equal([]);
+    expect(clock.countTimers()).to.equal(0);
+    const again = fake.start({requestId: 'request-1', spec: {maxRunning: 1}});
+    expect(again.accepted.key).to.not.equal(call.accepted.key);
+  });
 
   it('has nothing that a drain would wait for after a refusal', () => {
     const call = fake.start();
@@ -81,6 +99,7 @@ describe('a spawner that makes the journals', () => {
       [{}, false, ['outcome']],
     ] as const) {
       const call = fake.start();
+      fake.files.create(call.accepted.key, '', null, false); // as the spawner does
       fake.run(call);
       if (stop) fake.table.abort(call, 'master', null);
       fake.end(call, exited(ending));

@@ -100,4 +100,19 @@ describeIf('a system call of the fork server that fails', injectionProblem(), ()
       expect(bench.forkServer).to.equal(server);
     });
   }
+
+  it('that never gives stdout a name again leaves no result, by its report as by its journal', async () => {
+    await injector.inject(bench.forkServer, {call: 'linkat', errno: 'ENOSPC', nth: '1+'});
+    const run = await bench.run(bench.define('large', '#!/bin/sh\nyes 1 | head -n 5000 | tr -d "\\n"\n'));
+    expect(run.ending).to.include({kind: 'exited', exitCode: 0, output: 'invalid', outputReason: 'stdout could not be read: its file is gone'});
+    expect(bench.journal(run).at(-1)).to.include({event: 'ended', exit_code: 0, stdout_lost: true});
+  });
+
+  it('that passes lets a function have its names after all, while it runs', async () => {
+    await injector.inject(bench.forkServer, {call: 'linkat', errno: 'ENOSPC', nth: 1});
+    const run = bench.spawn(bench.define('talks', '#!/bin/sh\necho one\necho ready >&2\nexec sleep 60\n'));
+    await until('stdout has a name', () => run.stdout === 'one\n');
+    run.process.signal('kill');
+    expect(await run.ended()).to.include({signal: 'SIGKILL', stdoutBytes: 4});
+  });
 });

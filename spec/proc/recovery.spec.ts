@@ -79,6 +79,18 @@ describe('what is read back from journals', () => {
     for (const [output, key] of keys) expect(of(key)?.ending).to.include({kind: 'exited', exitCode: 0, output, endedAtMs: 1_764_670_002_000});
   });
 
+  it('is what stands in the journal itself, under the limit of its day', async () => {
+    const [ok, failed] = [plant([{...exit(0), stdout: JSON.stringify('x'.repeat(200)), stderr: 'y'}]), plant([{...exit(3), stderr: 'no'}])];
+    const {of} = await recover();
+    expect(of(ok)?.ending).to.include({kind: 'exited', output: 'json', stdoutBytes: 202, inJournal: true});
+    expect(of(failed)?.ending).to.include({kind: 'exited', exitCode: 3, output: 'empty', stdoutBytes: 0, stderrBytes: 2, inJournal: true});
+  });
+
+  it('is no result if the journal says that stdout is lost, whatever the exit', async () => {
+    const key = plant([{...exit(0), stdout_lost: true}]);
+    expect((await recover()).of(key)?.ending).to.include({kind: 'exited', exitCode: 0, output: 'invalid', outputReason: 'stdout could not be read: its file is gone'});
+  });
+
   it('is a start that failed if the journal says so', async () => {
     const key = plant([{event: 'ended', time: 1_764_670_002, errno: 'ENOENT', stage: 'exec'}]);
     expect((await recover()).of(key)?.ending).to.deep.equal({kind: 'not_started', errno: 'ENOENT', stage: 'exec', endedAtMs: 1_764_670_002_000});

@@ -152,7 +152,7 @@ describe('results', function () {
   });
 
   it('of many calls come in one answer, each byte for byte, however large they are together', async () => {
-    const sizes = [10, 300_000, 900_000, 900_000, 2 * mebibyte, 0];
+    const sizes = [10, 300_000, 900_000, 900_000, 2 * mebibyte, 0, 10, 1000];
     const callIds: string[] = [];
     for (const size of sizes) callIds.push(await make(size));
     const {json} = await node.put('WaitForFunctions', {fnc_ids: callIds, timeout: 0});

@@ -26,7 +26,8 @@ export class FakeFiles implements CallFiles {
 
   append(key: string, line: string): void {
     this.steps.push(`append ${key}`);
-    this.journals.set(key, (this.journals.get(key) ?? '') + line);
+    const journal = this.journals.get(key);
+    if (journal !== undefined) this.journals.set(key, journal + line);
   }
 
   remove(key: string): void {

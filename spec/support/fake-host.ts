@@ -75,6 +75,7 @@ export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | nu
     ending: null,
     outcome: null,
     refusal: null,
+    named: false,
     abortAt: null,
     endedAt: null,
     deliveredAt: null,
@@ -88,7 +89,7 @@ export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | nu
 export const someEvent = {
   started: {pid: 4189},
   ended: {ending: exited()},
-  refused: {refusal: new NodedError('spool_full')},
+  refused: {refusal: new NodedError('spool_full'), errno: 'ENOSPC'},
   timer: {},
   abort: {by: 'master', killAfterMs: null},
   shutdown: {killAfterMs: 20_000},

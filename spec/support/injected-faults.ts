@@ -6,10 +6,10 @@ import * as fs from 'node:fs';
 import {until} from './until';
 
 export interface InjectedFault {
-  /** Name of the system call, the error, and which one of them in the life of a call. */
+  /** Name of the system call, the error, and which one of them in the life of a call; `1+` is all of them. */
   readonly call: string;
   readonly errno: string;
-  readonly nth: number;
+  readonly nth: number | '1+';
   /** Made by the child; else by the fork server itself. */
   readonly inChild?: true;
 }

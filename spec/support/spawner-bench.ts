@@ -201,7 +201,7 @@ export class SpawnerBench {
 
   /** The journal of a run, line by line. */
   journal(run: Run): Record<string, unknown>[] {
-    const lines = fs.readFileSync(join(this.root, 'run/calls', `${run.key}.call`), 'utf8').trim().split('\n');
+    const lines = fs.readFileSync(join(this.root, 'run/calls', `${run.key}.call`), 'utf8').split('\n').filter((line) => line !== '');
     return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
