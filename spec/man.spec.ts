@@ -69,7 +69,7 @@ describe('noded(8)', () => {
 
   it('describes every signal that is handled', () => {
     const heads = noded.items('Signals').map(({head}) => head).join(' ');
-    const handled = [...sourceOf('main/noded.ts').matchAll(/process\.on\('(SIG\w+)'/g)].map(([, signal]) => signal!);
+    const handled = ['main/noded.ts', 'main/program.ts'].flatMap((file) => [...sourceOf(file).matchAll(/process\.on\('(SIG\w+)'/g)].map(([, signal]) => signal!));
     expect(handled).to.have.length.above(4);
     for (const signal of handled) expect(heads).to.include(signal);
   });

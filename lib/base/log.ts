@@ -134,9 +134,14 @@ export function forTerminal(line: string): string {
   return `${new Date(time).toISOString()} ${levelNames[level] ?? level}: ${msg}${facts.join('')}\n`;
 }
 
-/** A pino logger over a sink; a person's lines on a terminal, JSON lines everywhere else. */
-export function createLog(sink: LogSink, options: {readonly debug: boolean; readonly terminal: boolean}): Log {
+/** Where lines go; a LogSink, or several of them. */
+export interface LineSink {
+  write(line: string): void;
+}
+
+/** A pino logger over a sink: JSON lines, or what `format` makes of each. */
+export function createLog(sink: LineSink, {debug, format = (line) => line}: {readonly debug: boolean; readonly format?: ((line: string) => string) | undefined}): Log {
   const {pino} = require('pino') as typeof import('pino'); // loaded late: the client library needs no logger
-  const stream = {write: (line: string): void => sink.write(options.terminal ? forTerminal(line) : line)};
-  return pino({level: options.debug ? 'debug' : 'info', base: null}, stream);
+  const stream = {write: (line: string): void => sink.write(format(line))};
+  return pino({level: debug ? 'debug' : 'info', base: null}, stream);
 }

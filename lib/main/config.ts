@@ -13,7 +13,8 @@ import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
 export const defaultConfigPath = '/etc/noded/noded.conf';
 export const defaultFunctionDirectories = ['/usr/local/lib/noded/functions', '/etc/noded/functions.d'];
 
-export type SpawnerName = 'auto' | 'child' | 'forker';
+/** `ganeti` is for ganeti-noded alone, which has no other. */
+export type SpawnerName = 'auto' | 'child' | 'forker' | 'ganeti';
 export type OnStop = 'terminate' | 'drain' | 'leave';
 export type ConfiguredLimits = {readonly [K in keyof typeof defaults]: number};
 
@@ -80,8 +81,8 @@ const flag: Check<boolean> = (value, key) => (typeof value === 'boolean' ? value
 const path: Check<string> = (value, key) => (isAbsolute(text(value, key)) ? (value as string) : fail(key, 'an absolute path'));
 const list: Check<readonly string[]> = (value, key) =>
   Array.isArray(value) && value.every((item) => typeof item === 'string') ? (value as string[]) : fail(key, 'an array of strings');
-const paths: Check<readonly string[]> = (value, key) => list(value, key).map((item) => path(item, key));
-const seconds: Check<number> = (value, key) =>
+export const paths: Check<readonly string[]> = (value, key) => list(value, key).map((item) => path(item, key));
+export const seconds: Check<number> = (value, key) =>
   typeof value === 'number' && Number.isFinite(value) && value >= 0 ? secondsToMs(value) : fail(key, 'a number of seconds, 0 or more');
 const whole: Check<number> = (value, key) => (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : fail(key, 'a whole number, 0 or more'));
 const maxPort = 65_535;
@@ -138,7 +139,8 @@ export function absolutePaths(line: CommandLine): CommandLine {
   return {...line, ...Object.fromEntries(paths), ...(line.functions === undefined ? {} : {functions: line.functions.map((directory) => resolve(directory))})};
 }
 
-class Section {
+/** A table of a configuration file, whose keys are all known. */
+export class Section {
   constructor(
     private readonly table: Table,
     private readonly prefix: string,
@@ -165,8 +167,8 @@ class Section {
   }
 }
 
-function readFile(given: string | undefined): Section {
-  const file = given ?? defaultConfigPath;
+/** Reads a configuration file, which may be missing unless somebody named it. Throws a ConfigError. */
+export function readFile(file: string, keys: readonly string[], mayBeMissing: boolean): Section {
   let content = '';
   try {
     const stats = statSync(file);
@@ -176,11 +178,10 @@ function readFile(given: string | undefined): Section {
     if (unsafe !== null) throw new Error(unsafe);
     content = readFileSync(file, 'utf8');
   } catch (error) {
-    // Only the file that nobody named may be missing.
-    if (given !== undefined || errnoOf(error) !== 'ENOENT') throw new ConfigError(`${file}: ${messageOf(error)}`);
+    if (!mayBeMissing || errnoOf(error) !== 'ENOENT') throw new ConfigError(`${file}: ${messageOf(error)}`);
   }
   try {
-    return new Section(parse(content) as Table, '', topKeys);
+    return new Section(parse(content) as Table, '', keys);
   } catch (error) {
     throw new ConfigError(`${file}: ${messageOf(error).split('\n')[0]}`);
   }
@@ -194,11 +195,18 @@ function readRoles(file: Section): readonly Role[] {
   });
 }
 
+/** An address of a network interface, of IPv4 if it has any. Throws a ConfigError if it has none. */
 function addressOf(interfaceName: string): string {
   const addresses = networkInterfaces()[interfaceName];
   const found = addresses?.find(({family}) => family === 'IPv4') ?? addresses?.[0];
   if (found === undefined) throw new ConfigError(`the interface ${interfaceName} has no address`);
   return found.address;
+}
+
+/** Whoever can connect may do everything, if nobody has to show a certificate. */
+export function checkLoopback(address: string, ssl: boolean): void {
+  const isLoopback = /^127\.\d+\.\d+\.\d+$/.test(address) || address === '::1' || address === 'localhost';
+  if (!ssl && !isLoopback) throw new ConfigError(`without TLS noded listens on loopback only, not on ${address}`);
 }
 
 function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
@@ -208,15 +216,18 @@ function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
   const interfaceName = file.get('interface', text, undefined);
   if (bind !== undefined && interfaceName !== undefined) throw new ConfigError('bind and interface exclude each other');
   const address = byLine ?? bind ?? (interfaceName === undefined ? undefined : addressOf(interfaceName)) ?? (ssl ? '0.0.0.0' : '127.0.0.1');
-  const isLoopback = /^127\.\d+\.\d+\.\d+$/.test(address) || address === '::1' || address === 'localhost';
-  if (!ssl && !isLoopback) throw new ConfigError(`without TLS noded listens on loopback only, not on ${address}`);
+  checkLoopback(address, ssl);
   return address;
 }
 
-function readLimits(file: Section): ConfiguredLimits {
+export function readLimits(file: Section, absent: ConfiguredLimits): ConfiguredLimits {
   const section = file.section('limits', Object.values(limitKeys).map(([key]) => key));
   const entries = Object.entries(limitKeys) as [keyof typeof defaults, (typeof limitKeys)[keyof typeof defaults]][];
-  return Object.fromEntries(entries.map(([name, [key, check]]) => [name, section.get(key, check, defaults[name])])) as ConfiguredLimits;
+  return Object.fromEntries(entries.map(([name, [key, check]]) => [name, section.get(key, check, absent[name])])) as ConfiguredLimits;
+}
+
+export function readFunctionConfig(file: Section): ReadonlyMap<string, string> {
+  return new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)]));
 }
 
 /** Where a detached noded logs if nothing is said: it has no standard error. */
@@ -226,7 +237,7 @@ const detachedLogFile = '/var/log/noded.log';
 export function readConfig(given: CommandLine): Config {
   // Paths of the command line are the caller's, relative to where it was typed; those of the file must be absolute.
   const line = absolutePaths(given);
-  const file = readFile(line.config);
+  const file = readFile(line.config ?? defaultConfigPath, topKeys, line.config === undefined);
   const ssl = line.ssl && file.get('ssl', flag, true);
   const tlsPath = (name: 'cert' | 'key' | 'ca', absent: string): string => line[name] ?? file.get(name, path, absent);
   const daemonize = line.foreground === true ? false : (line.daemonize ?? file.get('daemonize', flag, false));
@@ -240,8 +251,8 @@ export function readConfig(given: CommandLine): Config {
     roles: readRoles(file),
     runDir: line.runDir ?? file.get('run_dir', path, '/run/noded'),
     functionDirectories: line.functions ?? file.get('functions', paths, defaultFunctionDirectories),
-    functionConfig: new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)])),
-    limits: readLimits(file),
+    functionConfig: readFunctionConfig(file),
+    limits: readLimits(file, defaults),
     spawner: file.get('spawner', oneOf<SpawnerName>('auto', 'child', 'forker'), 'auto'),
     onStop: file.get('on_stop', oneOf<OnStop>('terminate', 'drain', 'leave'), 'terminate'),
     stopKillAfterMs: file.get('stop_kill_after', seconds, 0),

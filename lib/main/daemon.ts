@@ -1,6 +1,7 @@
 /** The composition of the daemon: every part is made here and told of the others, and nowhere else. */
 import {chmodSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
+import type {Server as HttpsServer} from 'node:https';
 import type {AddressInfo, Server} from 'node:net';
 import {monotonicMs, wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
@@ -19,14 +20,12 @@ import type {OperationContext} from '../rpc/operations';
 import {protocolVersion} from '../rpc/protocol';
 import {queries} from '../rpc/queries';
 import type {NodeFacts} from '../rpc/queries';
-import {loadTls, serverOptions} from '../rpc/tls';
-import type {Role, TlsFiles, TlsMaterial} from '../rpc/tls';
-import {ConfigError} from './config';
 import type {Config} from './config';
 import {Metrics} from './metrics';
 import {chooseSpawner} from './spawner-choice';
 import type {ChosenSpawner, SpawnerParts} from './spawner-choice';
 import {takeOver} from './take-over';
+import type {Trust} from './trust';
 import {version} from './version';
 
 /** The port cannot be had: exit 71. */
@@ -34,13 +33,11 @@ export class BindError extends Error {
   override readonly name = 'BindError';
 }
 
-/** At the start, a certificate that cannot be used is a mistake in the configuration. */
-function loadCertificates(files: TlsFiles): TlsMaterial {
-  try {
-    return loadTls(files);
-  } catch (error) {
-    throw new ConfigError(messageOf(error));
-  }
+/** What the programs that are made of this composition have of their own. */
+export interface DaemonTraits {
+  readonly trust: Trust;
+  /** Environment of the fork server. */
+  readonly forkerEnv?: Readonly<Record<string, string>>;
 }
 
 const newScanner = (): JsonScanner => new JsonScanner({maxDepth: limits.maxDepth});
@@ -54,18 +51,15 @@ export class Daemon {
   private readonly luxi: Server;
   private readonly instance = `${readBootId()}:${process.pid}:${wallMs()}`;
   private readonly begin = monotonicMs();
-  private tls: TlsMaterial | null;
-  private roles: readonly Role[];
+  private readonly trust: Trust;
 
   private constructor(
     private readonly config: Config,
     private readonly log: Log,
-    tls: TlsMaterial | null,
-    private readonly parts: SpawnerParts & {readonly chosen: ChosenSpawner},
+    private readonly parts: SpawnerParts & {readonly chosen: ChosenSpawner; readonly trust: Trust},
   ) {
-    const {spool, trees, chosen} = parts;
-    this.tls = tls;
-    this.roles = config.roles;
+    const {spool, trees, chosen, trust} = parts;
+    this.trust = trust;
     this.trees = trees;
     this.metrics = new Metrics(log);
     this.table = new CallTable(config.limits, chosen.spawner, spool, this.metrics);
@@ -76,21 +70,21 @@ export class Daemon {
       ...shared,
       operations,
       queries: looks,
-      tls: this.tls === null ? null : serverOptions(this.tls, config.tlsMinVersion),
-      roles: () => this.roles,
+      tls: trust.options,
+      authorize: (peer) => trust.authorize(peer),
       maxConnections: config.limits.maxConnections,
       instance: this.instance,
     });
+    if (trust.options !== null) trust.attach(this.http.server as HttpsServer);
     this.luxi = createLuxiServer({...shared, operations: new Map([...operations, ...looks])});
   }
 
-  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the certificates, the spool or the spawner. */
-  static async create(config: Config, log: Log): Promise<Daemon> {
-    const tls = config.tls === null ? null : loadCertificates(config.tls);
+  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the spool or the spawner. */
+  static async create(config: Config, log: Log, {trust, forkerEnv}: DaemonTraits): Promise<Daemon> {
     const trees = new ProcessTrees({log});
     const spool = new Spool({runDir: config.runDir, minFreeBytes: config.limits.minFreeBytes, log});
-    const parts = {spool, trees, newScanner, log};
-    return new Daemon(config, log, tls, {...parts, chosen: await chooseSpawner(config, parts)});
+    const parts = {spool, trees, newScanner, log, forkerEnv};
+    return new Daemon(config, log, {...parts, trust, chosen: await chooseSpawner(config, parts)});
   }
 
   /** Takes over what an earlier noded left, then listens. Resolves with the port. */
@@ -102,17 +96,15 @@ export class Daemon {
     await this.listenLocally();
     // Not before the port is open: neither is needed for an answer, and each takes as long as the rest of a start.
     setImmediate(() => this.metrics.instruments);
-    this.log.info({port, address: this.config.address, tls: this.tls !== null, functions: this.catalog.list().length, version}, 'noded is ready');
+    this.log.info({port, address: this.config.address, tls: this.trust.options !== null, functions: this.catalog.list().length, version}, 'noded is ready');
     return port;
   }
 
   /** SIGHUP: certificates, CA, roles and functions, all of them or none. Waits go on; a bad new file keeps the old state. */
   reload(config: Config): void {
-    const tls = config.tls === null ? null : loadTls(config.tls);
-    if ((tls === null) !== (this.tls === null)) throw new Error('ssl cannot be changed by a reload');
+    const takeOverTrust = this.trust.reload(config);
     const scan = this.scan(config);
-    if (tls !== null) this.setTls(tls, config);
-    this.roles = config.roles;
+    takeOverTrust();
     this.use(scan);
   }
 
@@ -123,12 +115,6 @@ export class Daemon {
 
   endSpawner(leavesRunning: boolean): Promise<void> {
     return this.parts.chosen.end(leavesRunning);
-  }
-
-  private setTls(tls: TlsMaterial, config: Config): void {
-    const options = serverOptions(tls, config.tlsMinVersion);
-    (this.http.server as import('node:https').Server).setSecureContext(options);
-    this.tls = tls;
   }
 
   private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
@@ -188,9 +174,15 @@ export class Daemon {
     const gauges = (): Parameters<Metrics['text']>[0] => ({
       counts: this.table.counts,
       spoolBytes: this.table.spoolBytes,
-      certificateNotAfter: this.tls === null ? null : this.tls.notAfterMs / 1000,
+      certificateNotAfter: this.notAfter(),
     });
     return {status: () => this.status(), metrics: () => this.metrics.text(gauges())};
+  }
+
+  /** Seconds since the epoch. */
+  private notAfter(): number | null {
+    const {notAfterMs} = this.trust;
+    return notAfterMs === null ? null : notAfterMs / 1000;
   }
 
   private status(): object {
@@ -206,7 +198,7 @@ export class Daemon {
       counts: this.table.counts,
       spool_bytes: this.table.spoolBytes,
       loop_lag: this.metrics.loopLag(),
-      certificate_not_after: this.tls === null ? null : this.tls.notAfterMs / 1000,
+      certificate_not_after: this.notAfter(),
       limits: {
         max_calls: maxCalls,
         max_urgent_calls: maxUrgentCalls,

@@ -20,23 +20,27 @@ export interface SpawnerParts {
   readonly trees: ProcessTrees;
   readonly newScanner: () => OutputScanner;
   readonly log: Log;
+  /** Of the fork server. */
+  readonly forkerEnv?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A spawner, and what it found running. */
 export interface ChosenSpawner {
   readonly spawner: Spawner;
   readonly live: ReadonlyMap<string, LiveCall>;
+  /** Names of the functions that need no program. */
+  readonly builtIns: ReadonlySet<string>;
   adopt(key: string, limits: {readonly leaveRunning: boolean; readonly maxOutputBytes: number}, sink: SpawnSink): FunctionProcess;
   /** The daemon ends: what still runs is left to the fork server, or nothing runs and the fork server ends too. */
   end(leavesRunning: boolean): Promise<void>;
 }
 
-/** Where `make` puts it in a checkout, and `make install` on a node. */
-const forkerPaths = [join(__dirname, '../../libexec/noded-forker'), join(__dirname, '../../build/libexec/noded-forker')];
+/** Where `make install` puts them on a node, and `make` in a checkout. */
+const forkServerDirectories = [join(__dirname, '../../libexec'), join(__dirname, '../../build/libexec')];
 
-/** The fork server's program; undefined if it is not installed. */
-export function findForker(): string | undefined {
-  return forkerPaths.find((path) => {
+/** The program of a fork server; undefined if it is not installed. */
+export function findForkServerProgram(name: 'noded-forker' | 'noded-ganeti'): string | undefined {
+  return forkServerDirectories.map((directory) => join(directory, name)).find((path) => {
     try {
       accessSync(path, constants.X_OK);
       return true;
@@ -50,30 +54,43 @@ function useChild(parts: SpawnerParts): ChosenSpawner {
   const adopt = (): never => {
     throw new Error('a child spawner takes over nothing');
   };
-  return {spawner: new ChildSpawner(parts), live: new Map(), adopt, end: () => Promise.resolve()};
+  return {spawner: new ChildSpawner(parts), live: new Map(), builtIns: new Set(), adopt, end: () => Promise.resolve()};
 }
 
-/** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had. */
-export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
-  if (wanted === 'child') return useChild(parts);
-  const program = findForker();
-  if (program === undefined) {
-    if (wanted === 'forker') throw new ConfigError(forkerMissing);
-    parts.log.info({}, 'noded-forker is not installed: functions are started by Node, and do not outlive a crash of noded');
-    return useChild(parts);
-  }
-  const spawner = new ForkSpawner({...parts, program, runDir});
+async function useForkServer(program: string, runDir: string, {forkerEnv, ...parts}: SpawnerParts): Promise<ChosenSpawner> {
+  const spawner = new ForkSpawner({...parts, program, runDir, ...(forkerEnv === undefined ? {} : {env: forkerEnv})});
   try {
     const live = await spawner.connect();
     return {
       spawner,
       live,
+      // Another fork server may come in the place of one that died.
+      get builtIns(): ReadonlySet<string> {
+        return spawner.builtIns;
+      },
       adopt: (key, limits, sink) => spawner.adopt(key, limits, sink),
       end: (leavesRunning) => (leavesRunning ? spawner.leave() : spawner.quit()),
     };
   } catch (error) {
-    spawner.leave();
-    if (wanted === 'forker') throw new ConfigError(`spawner = "forker": ${messageOf(error)}`);
+    void spawner.leave();
+    throw error;
+  }
+}
+
+/** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had. */
+export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
+  if (wanted === 'child') return useChild(parts);
+  const name = wanted === 'ganeti' ? 'noded-ganeti' : 'noded-forker';
+  const program = findForkServerProgram(name);
+  if (program === undefined) {
+    if (wanted !== 'auto') throw new ConfigError(`spawner = "${wanted}", but ${name} is not installed`);
+    parts.log.info({}, 'noded-forker is not installed: functions are started by Node, and do not outlive a crash of noded');
+    return useChild(parts);
+  }
+  try {
+    return await useForkServer(program, runDir, parts);
+  } catch (error) {
+    if (wanted !== 'auto') throw new ConfigError(`spawner = "${wanted}": ${messageOf(error)}`);
     parts.log.warn({}, `no fork server: ${messageOf(error)}; functions are started by Node, and do not outlive a crash of noded`);
     return useChild(parts);
   }

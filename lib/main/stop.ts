@@ -1,6 +1,6 @@
 /**
  * How noded ends (DESIGN.md section 10). Signal handlers only set it off; each way is idempotent, and a
- * later signal only makes it harder: drain, then terminate, then kill.
+ * later signal only makes it harder: drain, then terminate, then kill, or leave.
  */
 import {monotonicMs, timerDelayMs} from '../base/duration';
 import {limits} from '../base/limits';
@@ -19,6 +19,8 @@ export interface StopOptions {
   readonly notifier: Notifier;
   readonly log: Log;
   readonly onStop: OnStop;
+  /** What a second signal means: end all function processes, or go at once and leave them. */
+  readonly secondSignal: 'kill' | 'leave';
   readonly stopKillAfterMs: number;
   readonly drainTimeoutMs: number;
   /** Ends the fork server, or leaves it alone with what still runs. */
@@ -41,10 +43,10 @@ export class Stop {
     this.options.table.onDrained(() => this.leave());
   }
 
-  /** SIGTERM, SIGINT: as `on_stop` says; the second one kills. */
+  /** SIGTERM, SIGINT: as `on_stop` says; the second one makes it harder. */
   terminate(signal: string): void {
-    const {table, http, onStop, stopKillAfterMs, drainTimeoutMs} = this.options;
-    if (this.phase === 'stopping') return this.kill(signal);
+    const {table, http, onStop, secondSignal, stopKillAfterMs, drainTimeoutMs} = this.options;
+    if (this.phase === 'stopping') return secondSignal === 'kill' ? this.kill(signal) : this.leave();
     if (this.phase !== 'running' && this.phase !== 'draining') return;
     const wasDraining = this.phase === 'draining';
     this.begin('stopping', `${signal}: stopping (on_stop = ${onStop})`);

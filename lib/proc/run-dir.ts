@@ -37,10 +37,17 @@ export function makePrivateDirectory(path: string): void {
 }
 
 /**
- * Locks the run directory for as long as the returned descriptor is open; the kernel lets go of it when
- * noded dies, however it dies. Node has no flock(2), so flock(1) locks an inherited descriptor: the lock
- * belongs to the open file, which noded keeps.
+ * Locks a file for as long as the descriptor is open; the kernel lets go of it when noded dies, however it dies.
+ * Node has no flock(2), so flock(1) locks an inherited descriptor: the lock belongs to the open file, which noded
+ * keeps. False if another process has the lock.
  */
+export function lockDescriptor(fd: number, path: string): boolean {
+  const {status, error} = spawnSync('flock', ['-xn', '3'], {stdio: ['ignore', 'ignore', 'ignore', fd]});
+  if (status === 0 || status === 1) return status === 0;
+  throw new RunDirError('unusable', `flock(1) of util-linux could not lock ${path}: ${error === undefined ? `exit ${status}` : errnoOf(error)}`);
+}
+
+/** Locks the run directory for as long as the returned descriptor is open. */
 export function lockRunDir(runDir: string): number {
   const path = join(runDir, 'lock');
   let fd: number;
@@ -49,14 +56,12 @@ export function lockRunDir(runDir: string): number {
   } catch (error) {
     throw new RunDirError('unusable', messageOf(error));
   }
-  const {status, error} = spawnSync('flock', ['-xn', '3'], {stdio: ['ignore', 'ignore', 'ignore', fd]});
-  if (status === 0) {
+  if (lockDescriptor(fd, path)) {
     ftruncateSync(fd);
     writeSync(fd, `${process.pid}\n`, 0);
     return fd;
   }
   const holder = readFileSync(path, 'utf8').trim();
   closeSync(fd);
-  if (status === 1) throw new RunDirError('locked', `${runDir} is in use by another noded${holder === '' ? '' : `, pid ${holder}`}`);
-  throw new RunDirError('unusable', `flock(1) of util-linux could not lock ${path}: ${error === undefined ? `exit ${status}` : errnoOf(error)}`);
+  throw new RunDirError('locked', `${runDir} is in use by another noded${holder === '' ? '' : `, pid ${holder}`}`);
 }

@@ -10,10 +10,17 @@ import type {Reply} from './reply';
 
 type Headers = Record<string, string | number>;
 
+/** How a protocol writes what it refuses. */
+export type RefusalWriter = (error: NodedError) => {readonly contentType: string; readonly body: Buffer};
+
+/** As application/problem+json (RFC 9457). */
+const problem: RefusalWriter = (error) => ({contentType: 'application/problem+json', body: Buffer.from(JSON.stringify(writeProblem(error)))});
+
 /** Sends a reply. Large pieces are read from their files as fast as the master takes them, and no faster. */
-export async function sendReply(response: ServerResponse, {contentType, pieces, sent}: Reply, headers: Headers): Promise<void> {
+export async function sendReply(response: ServerResponse, {contentType, pieces, sent, over}: Reply, headers: Headers): Promise<void> {
   const length = pieces.reduce((sum, {byteLength}) => sum + byteLength, 0);
   if (sent !== undefined) onSent(response, sent);
+  if (over !== undefined) onOver(response, over);
   // A master that takes nothing for a minute is cut off: its result stays, and costs no memory here.
   response.setTimeout(limits.stalledReaderMs, () => response.destroy());
   response.writeHead(200, {...headers, 'Content-Type': contentType, 'Content-Length': length});
@@ -39,6 +46,12 @@ function onSent(response: ServerResponse, sent: () => void): void {
   });
 }
 
+/** Calls back once nothing more of the response will leave, however that came. */
+function onOver(response: ServerResponse, over: () => void): void {
+  if (response.destroyed) over();
+  else response.once('close', over);
+}
+
 async function write(response: ServerResponse, chunk: Buffer): Promise<void> {
   if (response.destroyed) throw new Error('the connection is gone');
   if (!response.write(chunk)) await drained(response);
@@ -54,10 +67,10 @@ async function drained(response: ServerResponse): Promise<void> {
   }
 }
 
-/** Sends a refusal as application/problem+json (RFC 9457). */
-export function sendProblem(response: ServerResponse, error: NodedError, headers: Headers): void {
-  const body = Buffer.from(JSON.stringify(writeProblem(error)));
-  response.writeHead(error.status, {...headers, ...problemHeaders(error, body)});
+/** Sends a refusal, as a problem unless its protocol writes them in another way. */
+export function sendRefusal(response: ServerResponse, error: NodedError, headers: Headers, write: RefusalWriter = problem): void {
+  const {contentType, body} = write(error);
+  response.writeHead(error.status, {...headers, ...refusalHeaders(error, contentType, body)});
   const {req} = response;
   if (req.complete || headers.Connection !== 'close' || req.headers.expect !== undefined) response.end(body);
   else endLater(response, body);
@@ -72,9 +85,9 @@ function endLater(response: ServerResponse, body: Buffer): void {
   response.req.resume();
 }
 
-function problemHeaders(error: NodedError, body: Buffer): Headers {
+function refusalHeaders(error: NodedError, contentType: string, body: Buffer): Headers {
   return {
-    'Content-Type': 'application/problem+json',
+    'Content-Type': contentType,
     'Content-Length': body.length,
     ...(error.retryAfter === undefined ? {} : {'Retry-After': Math.ceil(error.retryAfter)}),
   };
@@ -82,7 +95,7 @@ function problemHeaders(error: NodedError, body: Buffer): Headers {
 
 /** A whole response for a socket on which no request could be read. */
 export function rawProblem(error: NodedError, headers: Headers): string {
-  const body = Buffer.from(JSON.stringify(writeProblem(error)));
-  const lines = Object.entries({...headers, ...problemHeaders(error, body), Connection: 'close'});
+  const {contentType, body} = problem(error);
+  const lines = Object.entries({...headers, ...refusalHeaders(error, contentType, body), Connection: 'close'});
   return `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body.toString()}`;
 }

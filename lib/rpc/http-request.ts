@@ -1,5 +1,5 @@
 /** From an HTTP request to an operation's members: what noded refuses of HTTP, and how it reads a body. */
-import type {IncomingMessage} from 'node:http';
+import type {IncomingMessage, ServerResponse} from 'node:http';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {cutMembers} from './json-members';
@@ -14,22 +14,22 @@ function header(request: IncomingMessage, name: string): string | undefined {
   return Array.isArray(value) ? value.join(',') : value;
 }
 
+const refuse = (message: string): never => {
+  throw new NodedError('bad_request', {message});
+};
+
 /** Visible ASCII: no blank, no control character, and nothing that URL parsers read in different ways. */
 const target = /^\/(?!\/)[!-~]*$/;
 
 /** What Node's parser lets through and smugglers like: refused before anything is done. */
 export function checkRequest(request: IncomingMessage): void {
-  const {rawHeaders, headers, url = '', httpVersion} = request;
-  const refuse = (message: string): never => {
-    throw new NodedError('bad_request', {message});
-  };
+  const {rawHeaders, headers, httpVersion} = request;
   let hosts = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]!.toLowerCase() === 'host') hosts += 1;
   if (httpVersion !== '1.1' && httpVersion !== '1.0') refuse('the version must be HTTP/1.1');
   if (hosts > 1) refuse('Host is given twice');
   if (hosts === 0 && httpVersion === '1.1') refuse('Host is missing');
   if (rawHeaders.length / 2 > limits.maxHeaders) refuse(`over ${limits.maxHeaders} headers`);
-  if (!target.test(url) || /[\\#]/.test(url)) refuse('the request target must be a path');
   if (headers['transfer-encoding'] !== undefined && httpVersion !== '1.1') refuse('Transfer-Encoding needs HTTP/1.1');
   if (headers.upgrade !== undefined) refuse('there is nothing to upgrade to');
   if (headers.expect !== undefined && headers.expect.toLowerCase() !== '100-continue') refuse('Expect can be 100-continue only');
@@ -37,14 +37,26 @@ export function checkRequest(request: IncomingMessage): void {
 
 /** The path as it is, for an exact match: a URL parser would fold `..` and `%2e`. */
 export function splitTarget(url: string): {readonly path: string; readonly query: string | null} {
+  if (!target.test(url) || /[\\#]/.test(url)) refuse('the request target must be a path');
   const mark = url.indexOf('?');
   return mark === -1 ? {path: url, query: null} : {path: url.slice(0, mark), query: url.slice(mark + 1)};
 }
 
-/** Checks what is known of a body before any of it is read: so also before `100 Continue` is sent. */
-export function checkBodyHeaders(request: IncomingMessage, maxBytes: number): void {
+/** Refuses a method that is not among `methods`. */
+export function checkMethod(request: IncomingMessage, response: ServerResponse, ...methods: readonly string[]): void {
+  if (methods.includes(request.method ?? '')) return;
+  response.setHeader('Allow', methods.join(', '));
+  throw new NodedError('method_not_allowed', {message: `this takes ${methods.join(' or ')}, not ${request.method}`});
+}
+
+/** A body of JSON, or what curl calls one. */
+export function checkMediaType(request: IncomingMessage): void {
   const type = header(request, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
   if (type !== undefined && !mediaTypes.has(type)) throw new NodedError('unsupported_media_type');
+}
+
+/** Checks what is known of a body before any of it is read: so also before `100 Continue` is sent. */
+export function checkBodyHeaders(request: IncomingMessage, maxBytes: number): void {
   const encoding = header(request, 'content-encoding')?.toLowerCase() ?? 'identity';
   if (encoding !== 'identity') throw new NodedError('unsupported_media_type');
   if (Number(header(request, 'content-length') ?? 0) > maxBytes) {
@@ -79,9 +91,15 @@ class BodyBuffer {
 }
 
 /** Reads a body and checks it as it comes: the scan of 16 MiB at once would stall the loop. */
-export function readBody(request: IncomingMessage, maxBytes: number): Promise<Members> {
+export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Members> {
+  const scanner = new JsonScanner({maxDepth: limits.maxDepth, members: true});
+  const body = await readBytes(request, maxBytes, (chunk) => scanner.write(chunk));
+  return cutMembers(body, scanner.end());
+}
+
+/** Reads a body, whatever is in it. */
+export function readBytes(request: IncomingMessage, maxBytes: number, look?: (chunk: Buffer) => void): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const scanner = new JsonScanner({maxDepth: limits.maxDepth, members: true});
     const body = new BodyBuffer();
     const take = (chunk: Buffer): void => {
       if (body.size + chunk.length > maxBytes) {
@@ -89,17 +107,11 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Me
         reject(new NodedError('request_too_large', {message: `the body is over ${maxBytes} bytes`}));
         return;
       }
-      scanner.write(chunk);
+      look?.(chunk);
       body.write(chunk);
     };
     request.on('data', take);
-    request.on('end', () => {
-      try {
-        resolve(cutMembers(body.read(), scanner.end()));
-      } catch (error) {
-        reject(error as Error);
-      }
-    });
+    request.on('end', () => resolve(body.read()));
     // The caller is gone in the middle of its request: nothing was started, and nobody is there to be told.
     request.on('error', () => reject(new NodedError('bad_request', {message: 'the request was cut short'})));
   });

@@ -9,13 +9,28 @@ import {NodedError, messageOf} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
 import {limitHandshakes} from './http-handshakes';
-import {checkBodyHeaders, checkRequest, hasBody, queryMembers, readBody, splitTarget} from './http-request';
-import {rawProblem, sendProblem, sendReply} from './http-reply';
+import {checkBodyHeaders, checkMediaType, checkMethod, checkRequest, hasBody, queryMembers, readBody, splitTarget} from './http-request';
+import {rawProblem, sendRefusal, sendReply} from './http-reply';
+import type {RefusalWriter} from './http-reply';
 import type {Caller, Operation, OperationContext} from './operations';
 import {protocolVersion} from './protocol';
-import type {Members} from './protocol';
-import {localRole, peerOfSocket, roleOf} from './tls';
+import type {Reply} from './reply';
+import {localRole, peerOfSocket} from './tls';
 import type {Peer, Role} from './tls';
+
+/** What a request asks for, once it has been read. */
+export type Task = (caller: Caller) => Promise<Reply>;
+
+/** One request of another protocol on the same port: how it is read, answered and noted (rpc/ganeti.ts). */
+export interface HttpGuest {
+  /** Of its answers, with those that all answers have. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly writeRefusal: RefusalWriter;
+  /** `proceed` is to be called before the body is read. A refusal is a thrown NodedError. */
+  read(response: ServerResponse, proceed: () => void): Promise<Task>;
+  /** An answer with this status has been sent, or its caller has gone meanwhile. */
+  answered(status: number, refusal: NodedError | null): void;
+}
 
 export interface HttpOptions {
   readonly context: OperationContext;
@@ -23,13 +38,15 @@ export interface HttpOptions {
   readonly queries: ReadonlyMap<string, Operation>;
   /** Null without TLS: then every caller is `local`. */
   readonly tls: TlsOptions | null;
-  /** The roles as they are now: asked for on every request. */
-  readonly roles: () => readonly Role[];
+  /** The role of a peer now; asked on every request. Throws a NodedError for one that has none. */
+  readonly authorize: (peer: Peer | null) => Role;
+  /** Has the requests whose path is neither an operation nor a query; without it they are refused. */
+  readonly guest?: (request: IncomingMessage) => HttpGuest;
   readonly maxRequestBytes: number;
   readonly maxConnections: number;
   /** `<boot id>:<pid>:<start>`: tells a master that this is another incarnation. */
   readonly instance: string;
-  readonly log: {info(fields: object, message: string): void; error(fields: object, message: string): void};
+  readonly log: {debug(fields: object, message: string): void; info(fields: object, message: string): void; error(fields: object, message: string): void};
   readonly refused: (code: ErrorCode) => void;
 }
 
@@ -61,6 +78,9 @@ const serverOptions = {
   // Answered by checkRequest, as a problem like all others.
   requireHostHeader: false,
 } as const;
+
+/** GET /<word>, and the query that it is. */
+const queryNames: Readonly<Record<string, string>> = {calls: 'ListCalls', functions: 'ListFunctions', status: 'GetStatus', metrics: 'GetMetrics'};
 
 export class HttpBinding {
   readonly server: Server;
@@ -120,35 +140,50 @@ export class HttpBinding {
       return;
     }
     connection.state = 'reading';
+    this.count(connection, response);
+    const guest = this.guestOf(request);
+    const proceed = (): void => void (expectsContinue && response.writeContinue());
+    let refusal: NodedError | null = null;
+    try {
+      const role = this.roleOf(request.socket, connection);
+      checkRequest(request);
+      const task = await (guest?.read(response, proceed) ?? this.read(request, response, proceed));
+      if (connection.broken) return;
+      connection.state = 'serving';
+      await sendReply(response, await task(this.caller(request, response, role)), this.responseHeaders(false, guest));
+    } catch (error) {
+      refusal = this.refusalOf(error);
+      // What was not read of the body cannot be told from a next request, nor what a smuggler sends after his first.
+      const close = (hasBody(request) && !request.complete) || refusal.code === 'bad_request';
+      connection.refused ||= close;
+      this.refuse(response, refusal, close, guest);
+    }
+    guest?.answered(response.statusCode, refusal);
+    connection.state = 'idle';
+  }
+
+  private count(connection: Connection, response: ServerResponse): void {
     connection.unsent += 1;
     this.answering += 1;
     response.once('close', () => {
       connection.unsent -= 1;
       this.answering -= 1;
     });
-    try {
-      const role = this.roleOf(request.socket, connection);
-      checkRequest(request);
-      const {operation, members} = await this.route(request, response, expectsContinue);
-      if (connection.broken) return;
-      connection.state = 'serving';
-      const reply = await operation(this.options.context, this.caller(request, response, role), members);
-      await sendReply(response, reply, this.responseHeaders(false));
-    } catch (error) {
-      const refusal = this.refusalOf(error);
-      // What was not read of the body cannot be told from a next request, nor what a smuggler sends after his first.
-      const close = (hasBody(request) && !request.complete) || refusal.code === 'bad_request';
-      connection.refused ||= close;
-      this.refuse(response, refusal, close);
-    }
-    connection.state = 'idle';
+  }
+
+  /** Null for a request that is for the operations, also if they will refuse it. */
+  private guestOf(request: IncomingMessage): HttpGuest | null {
+    const {guest, operations} = this.options;
+    if (guest === undefined) return null;
+    const [, name = ''] = (request.url ?? '').split(/[/?]/);
+    return operations.has(name) || Object.hasOwn(queryNames, name) ? null : guest(request);
   }
 
   private roleOf(socket: Socket, connection: Connection): Role {
     if (this.options.tls === null) return localRole;
     // TLS 1.3 has no renegotiation: a connection's certificate stays, only what it may do changes.
     connection.peer ??= peerOfSocket(socket as TLSSocket);
-    return roleOf(connection.peer, this.options.roles());
+    return this.options.authorize(connection.peer);
   }
 
   private caller(request: IncomingMessage, response: ServerResponse, role: Role): Caller {
@@ -161,16 +196,19 @@ export class HttpBinding {
     };
   }
 
-  private async route(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<{operation: Operation; members: Members}> {
+  private async read(request: IncomingMessage, response: ServerResponse, proceed: () => void): Promise<Task> {
+    const {context, operations, maxRequestBytes} = this.options;
     const {path, query: search} = splitTarget(request.url ?? '');
     const [, name = '', id, ...rest] = path.split('/');
-    const operation = this.options.operations.get(name);
+    const operation = operations.get(name);
     if (operation !== undefined && id === undefined) {
       checkMethod(request, response, 'PUT');
       if (search !== null) throw new NodedError('unknown_field', {message: 'this operation takes no query'});
-      checkBodyHeaders(request, this.options.maxRequestBytes);
-      if (expectsContinue) response.writeContinue();
-      return {operation, members: await readBody(request, this.options.maxRequestBytes)};
+      checkMediaType(request);
+      checkBodyHeaders(request, maxRequestBytes);
+      proceed();
+      const members = await readBody(request, maxRequestBytes);
+      return (caller) => operation(context, caller, members);
     }
     const query = rest.length > 0 ? undefined : this.queryOf(name, id);
     if (query === undefined) throw new NodedError('unknown_operation', {message: `there is no operation ${path}`});
@@ -178,18 +216,18 @@ export class HttpBinding {
     if (hasBody(request)) throw new NodedError('bad_request', {message: 'a GET has no body here'});
     const members = queryMembers(new URLSearchParams(search ?? ''));
     if (id !== undefined) members.set('fnc_id', Buffer.from(JSON.stringify(decode(id))));
-    return {operation: query, members};
+    return (caller) => query(context, caller, members);
   }
 
   private queryOf(name: string, id: string | undefined): Operation | undefined {
     const {queries} = this.options;
     if (id !== undefined) return name === 'calls' ? queries.get('GetCall') : undefined;
-    const names: Readonly<Record<string, string>> = {calls: 'ListCalls', functions: 'ListFunctions', status: 'GetStatus', metrics: 'GetMetrics'};
-    return Object.hasOwn(names, name) ? queries.get(names[name]!) : undefined;
+    return Object.hasOwn(queryNames, name) ? queries.get(queryNames[name]!) : undefined;
   }
 
-  private responseHeaders(close: boolean): Record<string, string> {
-    return close || this.closing ? {...this.headers, Connection: 'close'} : this.headers;
+  private responseHeaders(close: boolean, guest: HttpGuest | null): Record<string, string> {
+    const headers = guest === null ? this.headers : {...this.headers, ...guest.headers};
+    return close || this.closing ? {...headers, Connection: 'close'} : headers;
   }
 
   private refusalOf(error: unknown): NodedError {
@@ -198,11 +236,11 @@ export class HttpBinding {
     return new NodedError('internal');
   }
 
-  private refuse(response: ServerResponse, error: NodedError, close: boolean): void {
+  private refuse(response: ServerResponse, error: NodedError, close: boolean, guest: HttpGuest | null = null): void {
     if (response.destroyed) return; // the caller is gone, and so is its request
     this.options.refused(error.code);
     if (response.headersSent) response.destroy();
-    else sendProblem(response, error, this.responseHeaders(close));
+    else sendRefusal(response, error, this.responseHeaders(close, guest), guest?.writeRefusal);
   }
 
   /** What came over this socket is no request, or does not end. */
@@ -228,12 +266,6 @@ export class HttpBinding {
     socket.once('close', () => clearTimeout(timer));
     socket.resume();
   }
-}
-
-function checkMethod(request: IncomingMessage, response: ServerResponse, method: 'GET' | 'PUT'): void {
-  if (request.method === method) return;
-  response.setHeader('Allow', method);
-  throw new NodedError('method_not_allowed', {message: `this operation takes ${method}, not ${request.method}`});
 }
 
 function decode(text: string): string {

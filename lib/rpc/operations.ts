@@ -88,7 +88,7 @@ interface WaitOptions {
 }
 
 /** Waits; resolves never if the caller goes away, and is collected then. */
-function wait({table, files, maxWaitMs}: OperationContext, caller: Caller, {calls, until, timeoutMs, stderrBeyond}: WaitOptions): Promise<void> {
+export function wait({table, files, maxWaitMs}: OperationContext, caller: Caller, {calls, until, timeoutMs, stderrBeyond}: WaitOptions): Promise<void> {
   return new Promise((resolve) => {
     let poll: NodeJS.Timeout | undefined;
     const waiter = table.waiters.open(calls, until, Math.min(timeoutMs, maxWaitMs), () => {
@@ -119,7 +119,8 @@ function abortAfter(request: StartFunctionRequest, {abortAfterMs, maxAbortAfterM
   return wanted === null || maxAbortAfterMs === null ? wanted : Math.min(wanted, maxAbortAfterMs);
 }
 
-function start(context: OperationContext, {role, traceparent}: Caller, request: StartFunctionRequest): {readonly call: Call; readonly duplicate: boolean} {
+/** Starts a call that the role may make; or finds the one that this request ID has made already. */
+export function start(context: OperationContext, {role, traceparent}: Caller, request: StartFunctionRequest): {readonly call: Call; readonly duplicate: boolean} {
   const {table, functions} = context;
   const {fnName, fnArgs, requestId} = request;
   checkMayUse(context, role, fnName);

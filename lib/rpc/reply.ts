@@ -18,6 +18,8 @@ export interface Reply {
   readonly pieces: readonly Piece[];
   /** Told once the reply was handed to the kernel: that is not yet 'received'. */
   readonly sent?: () => void;
+  /** Told once there is nothing more to send, also if the connection broke off before the end. */
+  readonly over?: () => void;
 }
 
 /** The files of calls, as answers need them; proc/spool.ts. */
@@ -125,7 +127,8 @@ const sentences: Readonly<Record<Exclude<Outcome, 'ok'>, (call: Call) => string>
   lost: ({ending}) => `nobody can know what became of the call: ${ending?.kind === 'lost' ? ending.reason : ''}`,
 };
 
-function callError(call: Call): CallError | null {
+/** Why the outcome of a call is not ok, or null. */
+export function callError(call: Call): CallError | null {
   const {outcome, ending} = call;
   if (outcome === null || outcome === 'ok') return null;
   const facts = ending?.kind === 'not_started' ? {errno: ending.errno, stage: ending.stage} : {};
@@ -138,7 +141,7 @@ export function resultGone(call: Call): NodedError {
 }
 
 /** The result's bytes; `null` unless stdout is the result. Throws call_expired if somebody removed its file. */
-function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Piece {
+export function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Piece {
   const {ending, outcome} = call;
   if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
   const {key} = call.accepted;

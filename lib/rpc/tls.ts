@@ -23,15 +23,18 @@ export interface TlsMaterial {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca: Buffer;
+  /** The certificate's own fingerprint, as Ganeti spells it: `AB:CD:…`. */
+  readonly sha1: string;
   /** End of the certificate's validity, ms since the epoch. */
   readonly notAfterMs: number;
 }
 
-function readPem(path: string, what: string, secret: boolean): Buffer {
+/** Reads a PEM file whose mode has none of `forbiddenMode`. */
+function readPem(path: string, what: string, forbiddenMode: number): Buffer {
   const fd = openSync(path, constants.O_RDONLY);
   try {
     const {mode, size} = fstatSync(fd);
-    if (secret && (mode & 0o077) !== 0) throw new Error(`may be read by others (mode ${(mode & 0o777).toString(8)}); chmod 600 it`);
+    if ((mode & forbiddenMode) !== 0) throw new Error(`may be read by others (mode ${(mode & 0o777).toString(8)}); chmod 600 it`);
     if (size > limits.maxConfigBytes) throw new Error('is too large to be one');
     return readFileSync(fd);
   } catch (error) {
@@ -51,11 +54,13 @@ function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certif
   return [first, ...others];
 }
 
-/** Reads and checks certificate, key and CA. Throws an Error that names the file and what is wrong with it. */
-export function loadTls(files: TlsFiles): TlsMaterial {
-  const cert = readPem(files.cert, 'certificate', false);
-  const key = readPem(files.key, 'key', true);
-  const ca = readPem(files.ca, 'CA', false);
+const ofOthers = 0o077;
+
+/** Reads and checks certificate, key and CA, which may have expired. Throws an Error that names the file and what is wrong with it. */
+export function readTls(files: TlsFiles, forbiddenKeyMode: number): TlsMaterial {
+  const cert = readPem(files.cert, 'certificate', 0);
+  const key = readPem(files.key, 'key', forbiddenKeyMode);
+  const ca = readPem(files.ca, 'CA', 0);
   const wrap = <T>(path: string, read: () => T): T => {
     try {
       return read();
@@ -67,9 +72,21 @@ export function loadTls(files: TlsFiles): TlsMaterial {
   wrap(files.ca, () => readCertificates(ca));
   const privateKey = wrap(files.key, () => createPrivateKey(key));
   if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of ${files.cert}`);
-  const notAfterMs = Date.parse(certificate.validTo);
-  if (notAfterMs < wallMs()) throw new Error(`${files.cert} expired at ${certificate.validTo}; this machine's clock says ${new Date(wallMs()).toISOString()}`);
-  return {cert, key, ca, notAfterMs};
+  return {cert, key, ca, sha1: certificate.fingerprint, notAfterMs: Date.parse(certificate.validTo)};
+}
+
+/** Why certificates are of no use any more, or null. */
+export function expiredTls({cert}: TlsFiles, {notAfterMs}: TlsMaterial): string | null {
+  const now = wallMs();
+  return notAfterMs >= now ? null : `${cert} expired at ${new Date(notAfterMs).toISOString()}; this machine's clock says ${new Date(now).toISOString()}`;
+}
+
+/** Certificate, key and CA that can be used now. Throws an Error that names the file and what is wrong with it. */
+export function loadTls(files: TlsFiles): TlsMaterial {
+  const material = readTls(files, ofOthers);
+  const expired = expiredTls(files, material);
+  if (expired !== null) throw new Error(expired);
+  return material;
 }
 
 /** What a listening noded needs; also what `setSecureContext` takes on a reload. */
@@ -117,6 +134,8 @@ export function normalizeCertificate(text: string): string {
 /** What is read once per connection from the peer's certificate. */
 export interface Peer {
   readonly fingerprint: string;
+  /** As Ganeti's map of master candidates has it: `AB:CD:…`. */
+  readonly sha1: string;
   readonly subject: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
@@ -125,6 +144,7 @@ export interface Peer {
 export function peerOf(certificate: X509Certificate): Peer {
   return {
     fingerprint: normalizeCertificate(certificate.fingerprint256),
+    sha1: certificate.fingerprint,
     subject: certificate.subject.replaceAll('\n', ','),
     notBeforeMs: Date.parse(certificate.validFrom),
     notAfterMs: Date.parse(certificate.validTo),
@@ -137,14 +157,20 @@ export function peerOfSocket(socket: TLSSocket): Peer | null {
   return certificate === undefined || !socket.authorized ? null : peerOf(certificate);
 }
 
-/** The role of a peer now. Throws no_certificate, certificate_expired or forbidden: default deny. */
-export function roleOf(peer: Peer | null, roles: readonly Role[]): Role {
+/** A peer whose certificate is good now. Throws no_certificate or certificate_expired. */
+export function checkPeer(peer: Peer | null): Peer {
   if (peer === null) throw new NodedError('no_certificate');
   const now = wallMs();
   if (now < peer.notBeforeMs || now > peer.notAfterMs) {
     const [from, to, clock] = [peer.notBeforeMs, peer.notAfterMs, now].map((ms) => new Date(ms).toISOString());
     throw new NodedError('certificate_expired', {message: `the client certificate is good from ${from} to ${to}; this node's clock says ${clock}`});
   }
+  return peer;
+}
+
+/** The role of a peer now. Throws no_certificate, certificate_expired or forbidden: default deny. */
+export function roleOf(shown: Peer | null, roles: readonly Role[]): Role {
+  const peer = checkPeer(shown);
   const role = roles.find(({certificates}) => certificates.includes(peer.fingerprint) || certificates.includes(peer.subject));
   if (role === undefined) throw new NodedError('forbidden', {message: `no role has the certificate sha256:${peer.fingerprint} (${peer.subject})`});
   return role;

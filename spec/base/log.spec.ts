@@ -154,7 +154,7 @@ describe('the log', () => {
   });
 
   it('is JSON with its level and time, without process ID and host name', async () => {
-    const log = createLog(new LogSink(path), {debug: false, terminal: false});
+    const log = createLog(new LogSink(path), {debug: false});
     log.debug({}, 'too much');
     log.warn({call: '1:2'}, 'look');
     await until('it is written', () => text() !== '');
@@ -164,7 +164,7 @@ describe('the log', () => {
   });
 
   it('holds debug lines if they are asked for', async () => {
-    createLog(new LogSink(path), {debug: true, terminal: false}).debug({}, 'much');
+    createLog(new LogSink(path), {debug: true}).debug({}, 'much');
     await until('it is written', () => text().includes('"msg":"much"'));
   });
 

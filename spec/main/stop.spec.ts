@@ -5,6 +5,7 @@ import {Stop} from '../../lib/main/stop';
 import type {StopOptions} from '../../lib/main/stop';
 import {ProcessTrees} from '../../lib/proc/process-tree';
 import {HttpBinding} from '../../lib/rpc/http';
+import {localRole} from '../../lib/rpc/tls';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {exited} from '../support/fake-spawner';
@@ -35,10 +36,10 @@ describe('Stop, by a clock', () => {
     const {table, files} = fake;
     const http = new HttpBinding({
       context: {table, functions: {get: () => undefined, list: () => []}, files: files as never, maxWaitMs: 1000},
-      operations: new Map(), queries: new Map(), tls: null, roles: () => [], maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, refused: () => {},
+      operations: new Map(), queries: new Map(), tls: null, authorize: () => localRole, maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, refused: () => {},
     });
     return new Stop({
-      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: (leavesRunning) => Promise.resolve(void leavings.push(leavesRunning)),
+      table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', secondSignal: 'kill', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: (leavesRunning) => Promise.resolve(void leavings.push(leavesRunning)),
       exit: (code) => exits.push(code), ...options,
     });
   }
@@ -170,6 +171,20 @@ describe('Stop, by a clock', () => {
     clock.tick(25 * secondMs);
     await settle();
     expect(exits).to.deep.equal([0]);
+  });
+
+  it('leaves at the second signal where that is meant, and signals nobody', async () => {
+    const call = fake.start();
+    fake.run(call);
+    const stop = newStop({onStop: 'drain', secondSignal: 'leave', drainTimeoutMs: 25 * secondMs});
+    stop.terminate('SIGTERM');
+    await settle();
+    expect(exits).to.deep.equal([]);
+    stop.terminate('SIGTERM');
+    await settle();
+    expect(exits).to.deep.equal([0]);
+    expect(fake.spawner.processOf(call).signals).to.deep.equal([]);
+    expect(leavings).to.deep.equal([true]);
   });
 
   it('leaves at once with on_stop = "leave", and signals nobody', async () => {

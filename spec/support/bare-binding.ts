@@ -2,6 +2,7 @@
 import {HttpBinding} from '../../lib/rpc/http';
 import type {HttpOptions} from '../../lib/rpc/http';
 import type {Operation, OperationContext} from '../../lib/rpc/operations';
+import {localRole} from '../../lib/rpc/tls';
 
 /** The caller closes it. */
 export async function listen(operations: Readonly<Record<string, Operation>>, log: HttpOptions['log'], refused: HttpOptions['refused']): Promise<HttpBinding> {
@@ -10,7 +11,7 @@ export async function listen(operations: Readonly<Record<string, Operation>>, lo
     operations: new Map(Object.entries(operations)),
     queries: new Map(),
     tls: null,
-    roles: () => [],
+    authorize: () => localRole,
     maxRequestBytes: 1024,
     maxConnections: 10,
     instance: 'abc:1:2',

@@ -1,0 +1,107 @@
+/** A daemon from its configuration to its end: start, signals, reload, crash. noded and ganeti-noded are two of them. */
+import type {Log} from '../base/log';
+import {messageOf} from '../base/errors';
+import {makePrivateDirectory, lockRunDir} from '../proc/run-dir';
+import {keysForRestart} from './config';
+import type {Config} from './config';
+import {Daemon} from './daemon';
+import type {DaemonTraits} from './daemon';
+import {Notifier} from './notify';
+import {Stop} from './stop';
+import type {StopOptions} from './stop';
+
+export interface ProgramOptions {
+  readonly config: Config;
+  readonly log: Log;
+  /** Where the log goes. */
+  readonly sink: {reopen(): void; flush(): void};
+  readonly traits: DaemonTraits;
+  /** Reads the configuration again. */
+  readonly readConfig: () => Config;
+  readonly secondSignal: StopOptions['secondSignal'];
+  /** Before anything of another daemon could be touched. */
+  readonly claim?: () => void;
+  /** The port is open. */
+  readonly ready: () => void;
+  /** Says why it could not be started, and gives the exit code. */
+  readonly failed: (error: unknown) => number;
+  /** The exit code of an error that nobody expected. */
+  readonly crashCode: number;
+}
+
+export class Program {
+  private readonly notifier: Notifier;
+  private daemon: Daemon | null = null;
+
+  constructor(private readonly options: ProgramOptions) {
+    this.notifier = new Notifier(options.log);
+  }
+
+  /** Runs the daemon. If it cannot be started the process ends here: the timers of calls that were taken over would keep it alive. */
+  async run(): Promise<void> {
+    process.on('uncaughtException', (error) => this.crash(error));
+    try {
+      await this.start();
+    } catch (error) {
+      this.daemon?.close();
+      this.options.sink.flush();
+      process.exit(this.options.failed(error));
+    }
+  }
+
+  private async start(): Promise<void> {
+    const {config, log, traits, claim, ready} = this.options;
+    claim?.();
+    makePrivateDirectory(config.runDir);
+    lockRunDir(config.runDir);
+    const daemon = await Daemon.create(config, log, traits);
+    this.daemon = daemon;
+    // Before the port is open: from then on there may be functions that a SIGTERM must not leave behind.
+    this.handleSignals(daemon);
+    const port = await daemon.start();
+    ready();
+    this.notifier.ready(`listening on ${config.address} port ${port}`);
+  }
+
+  private handleSignals(daemon: Daemon): void {
+    const {log, secondSignal, config: {onStop, stopKillAfterMs, drainTimeoutMs}} = this.options;
+    const {table, trees, http} = daemon;
+    const stop = new Stop({table, trees, http, notifier: this.notifier, log, onStop, secondSignal, stopKillAfterMs, drainTimeoutMs, endSpawner: (leavesRunning) => daemon.endSpawner(leavesRunning), exit: (code) => this.exit(code)});
+    process.on('SIGTERM', () => stop.terminate('SIGTERM'));
+    process.on('SIGINT', () => stop.terminate('SIGINT'));
+    process.on('SIGUSR2', () => stop.drain());
+    process.on('SIGHUP', () => this.reload(daemon));
+  }
+
+  private reload(daemon: Daemon): void {
+    const {log, sink} = this.options;
+    this.notifier.reloading();
+    try {
+      sink.reopen();
+      const config = this.options.readConfig();
+      daemon.reload(config);
+      daemon.metrics.reloaded('ok');
+      log.info({}, 'reloaded certificates, roles and functions');
+      const waiting = keysForRestart(this.options.config, config);
+      if (waiting.length > 0) log.warn({keys: waiting}, 'these have changed too, and take a restart');
+    } catch (error) {
+      daemon.metrics.reloaded('failed');
+      log.error({}, `reload: ${messageOf(error)}; everything stays as it was`);
+    }
+    this.notifier.ready('reloaded');
+  }
+
+  /** State unknown: the journals on file are the truth, and the next daemon reads them. */
+  private crash(error: unknown): void {
+    const {log, sink, crashCode} = this.options;
+    log.error({err: error instanceof Error ? {message: error.message, stack: error.stack} : String(error)}, 'an error that nobody expected');
+    sink.flush();
+    process.exit(crashCode);
+  }
+
+  private exit(code: number): void {
+    this.daemon?.close();
+    this.options.sink.flush();
+    process.exit(code);
+  }
+}

@@ -1,0 +1,86 @@
+/** Whom the daemon trusts and what it shows of itself, as it is at this moment. */
+import type {Server} from 'node:https';
+import type {SecureContextOptions, TlsOptions} from 'node:tls';
+import {messageOf} from '../base/errors';
+import {loadTls, localRole, roleOf, serverOptions} from '../rpc/tls';
+import type {Peer, Role, TlsFiles, TlsMaterial} from '../rpc/tls';
+import {ConfigError} from './config';
+import type {Config} from './config';
+
+export interface Trust {
+  /** End of this node's certificate, ms since the epoch; null without TLS. */
+  readonly notAfterMs: number | null;
+  /** What a server begins with; null without TLS. */
+  readonly options: (TlsOptions & SecureContextOptions) | null;
+  /** Asked on every request. Throws a NodedError for a peer that may do nothing. */
+  authorize(peer: Peer | null): Role;
+  /** The server that was made with `options`; without TLS it is none. */
+  attach(server: Server): void;
+  /** SIGHUP: reads and checks everything, and gives what takes it over. Throws if anything is wrong; then all stays as it was. */
+  reload(config: Config): () => void;
+}
+
+/** At the start, a certificate that cannot be used is a mistake in the configuration. */
+export function orConfigError<T>(load: () => T): T {
+  try {
+    return load();
+  } catch (error) {
+    throw new ConfigError(messageOf(error));
+  }
+}
+
+/** Without TLS noded listens on loopback only, and everybody there may do everything. */
+export const noTls: Trust = {
+  notAfterMs: null,
+  options: null,
+  authorize: () => localRole,
+  attach: () => {},
+  reload: (config) => {
+    if (config.tls !== null) throw new Error('ssl cannot be changed by a reload');
+    return () => {};
+  },
+};
+
+/** The certificates and roles of noded.conf(5). */
+class ConfiguredTrust implements Trust {
+  private material: TlsMaterial;
+  private server: Server | undefined;
+
+  constructor(
+    private config: Config,
+    files: TlsFiles,
+  ) {
+    this.material = orConfigError(() => loadTls(files));
+  }
+
+  get notAfterMs(): number {
+    return this.material.notAfterMs;
+  }
+
+  get options(): TlsOptions & SecureContextOptions {
+    return serverOptions(this.material, this.config.tlsMinVersion);
+  }
+
+  authorize(peer: Peer | null): Role {
+    return roleOf(peer, this.config.roles);
+  }
+
+  attach(server: Server): void {
+    this.server = server;
+  }
+
+  reload(config: Config): () => void {
+    if (config.tls === null) throw new Error('ssl cannot be changed by a reload');
+    const material = loadTls(config.tls);
+    return () => {
+      this.server?.setSecureContext(serverOptions(material, config.tlsMinVersion));
+      this.config = config;
+      this.material = material;
+    };
+  }
+}
+
+/** As the configuration says. Throws a ConfigError. */
+export function configuredTrust(config: Config): Trust {
+  return config.tls === null ? noTls : new ConfiguredTrust(config, config.tls);
+}
