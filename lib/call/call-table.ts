@@ -54,7 +54,7 @@ export class CallTable implements CallHost {
   readonly unkillableMs = limits.unkillableMs;
   /** New calls are refused, the present ones go on. */
   draining = false;
-  private readonly retention: Retention;
+  readonly retention: Retention;
   private readonly slots: Slots;
   private readonly journaling: Journaling;
   private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
@@ -243,7 +243,7 @@ export class CallTable implements CallHost {
   }
 
   private callEnded(call: Call): void {
-    this.retention.add(call);
+    this.retention.add(call, this.waiters.waitersOf(call) > 0);
     if (call.spec !== null) {
       this.slots.free(call, call.spec);
       this.observer.ended(call);

@@ -13,6 +13,9 @@ export interface RetentionLimits {
 export class Retention {
   private readonly undelivered = new Set<Call>();
   private readonly delivered = new Set<Call>();
+  /** Of those that run, whose results nobody will ask for; and those of them that have ended. */
+  private readonly abandoned = new WeakSet<Call>();
+  private readonly unwanted = new Set<Call>();
   private bytes = 0;
 
   constructor(private readonly limits: RetentionLimits) {}
@@ -26,12 +29,20 @@ export class Retention {
     return this.bytes;
   }
 
-  add(call: Call): void {
+  /** Whoever started this call will not ask for it: it goes as soon as it ends, unless somebody else waits for that. */
+  abandon(call: Call): void {
+    this.abandoned.add(call);
+  }
+
+  /** `awaited`: somebody is about to read its result. */
+  add(call: Call, awaited: boolean): void {
     this.undelivered.add(call);
+    if (this.abandoned.has(call) && !awaited) this.unwanted.add(call);
     this.bytes += bytesOf(call);
   }
 
   remove(call: Call): void {
+    this.unwanted.delete(call);
     if (this.undelivered.delete(call) || this.delivered.delete(call)) this.bytes -= bytesOf(call);
   }
 
@@ -42,6 +53,8 @@ export class Retention {
 
   /** The call that must go now, if there is one. The last one stays, however large: somebody is about to read it. */
   surplus(): Call | undefined {
+    const [unwanted] = this.unwanted;
+    if (unwanted !== undefined) return unwanted;
     if (this.size <= 1 || (this.size <= this.limits.maxResults && this.bytes <= this.limits.maxSpoolBytes)) return undefined;
     const [oldest] = this.delivered.size > 0 ? this.delivered : this.undelivered;
     return oldest;
