@@ -4,14 +4,18 @@ import {readFileSync, readdirSync, statSync} from 'node:fs';
 import {join} from 'node:path';
 import {expect} from 'chai';
 import {errorCodes, errorKind} from '../lib/base/errors';
-import {defaults, limits} from '../lib/base/limits';
+import {defaults, ganetiDefaults, limits} from '../lib/base/limits';
 import {outcomes} from '../lib/base/outcome';
+import {exitCodes as ganetiExitCodes} from '../lib/main/ganeti-noded';
+import {usage as ganetiUsage} from '../lib/main/ganeti-options';
+import {ganetiPaths} from '../lib/main/ganeti-paths';
 import {exitCodes, usage} from '../lib/main/noded';
 import {operations} from '../lib/rpc/operations';
 import {ManPage, hasTool, root} from './support/man-page';
 import {configDefaults, limitKeys, namesIn, sourceOf} from './support/sources';
 
 const noded = new ManPage('noded.8');
+const ganeti = new ManPage('ganeti-noded.8');
 const nodedConf = new ManPage('noded.conf.5');
 const protocol = new ManPage('noded-protocol.7');
 const functions = new ManPage('noded-functions.7');
@@ -23,6 +27,9 @@ function amount(text: string): number {
   const [number, unit] = text.split(' ');
   return Number(number) * (unit === undefined ? 1 : (units[unit] ?? NaN));
 }
+
+/** Of both daemons; only what they are asked for differs. */
+const handledSignals = ['main/noded.ts', 'main/program.ts'].flatMap((file) => [...sourceOf(file).matchAll(/process\.on\('(SIG\w+)'/g)].map(([, signal]) => signal!));
 
 /** `.It Ic KEY No = Ar TYPE` to its key. */
 const keyOf = (head: string): string | undefined => /^Ic (\w+) No = Ar /.exec(head)?.[1];
@@ -69,18 +76,69 @@ describe('noded(8)', () => {
 
   it('describes every signal that is handled', () => {
     const heads = noded.items('Signals').map(({head}) => head).join(' ');
-    const handled = ['main/noded.ts', 'main/program.ts'].flatMap((file) => [...sourceOf(file).matchAll(/process\.on\('(SIG\w+)'/g)].map(([, signal]) => signal!));
-    expect(handled).to.have.length.above(4);
-    for (const signal of handled) expect(heads).to.include(signal);
+    expect(handledSignals).to.have.length.above(4);
+    for (const signal of handledSignals) expect(heads).to.include(signal);
   });
 
   it('quotes log lines that the code writes', () => {
-    const code = readdirSync(join(root, 'lib'), {recursive: true, encoding: 'utf8'}).filter((file) => file.endsWith('.ts')).map(sourceOf).join('\n');
-    const quoted = noded.items('DIAGNOSTICS').map(({head}) => head.replace(/^Li /, ''));
-    expect(quoted).to.have.length.above(15);
-    for (const line of quoted) {
-      for (const piece of line.split('...')) expect(code, line).to.include(piece);
-    }
+    expect(checkQuotes(noded)).to.be.above(15);
+  });
+});
+
+/** Whether the log lines of a page are those of the code; how many there are. */
+function checkQuotes(page: ManPage): number {
+  const code = readdirSync(join(root, 'lib'), {recursive: true, encoding: 'utf8'}).filter((file) => file.endsWith('.ts')).map(sourceOf).join('\n');
+  const quoted = page.items('DIAGNOSTICS').map(({head}) => head.replace(/^Li /, ''));
+  for (const line of quoted) {
+    for (const piece of line.split('...')) expect(code, line).to.include(piece);
+  }
+  return quoted.length;
+}
+
+describe('ganeti-noded(8)', () => {
+  it('has the usage of the program as its synopsis', () => {
+    if (!hasTool('mandoc', 'the synopsis of ganeti-noded(8)')) return;
+    expect(ganeti.shown('SYNOPSIS')).to.equal(ganetiUsage);
+  });
+
+  it('describes every option, and no others', () => {
+    const options = [...sourceOf('main/ganeti-options.ts').matchAll(/(?:[oO]ption|helpOption)\('(?:-(\w), )?--([\w-]+)/g)].map(([, short, long]) => [short, long]);
+    const heads = ganeti.items('DESCRIPTION').map(({head}) => head);
+    expect(heads.filter((head) => head.startsWith('Fl ')).map((head) => [/^Fl (\w) /.exec(head)?.[1], /Fl -([\w-]+)/.exec(head)?.[1]])).to.have.deep.members(options);
+  });
+
+  it('lists every exit code', () => {
+    expect(ganeti.items('EXIT STATUS').map(({head}) => Number(head))).to.deep.equal(Object.values(ganetiExitCodes));
+  });
+
+  it('describes every signal that is handled', () => {
+    const heads = ganeti.items('Signals').map(({head}) => head).join(' ');
+    for (const signal of handledSignals) expect(heads).to.include(signal);
+  });
+
+  it('quotes log lines that the code writes', () => {
+    expect(checkQuotes(ganeti)).to.equal(4);
+  });
+
+  it('names the files that the program looks for', () => {
+    const listed = ganeti.items('FILES').map(({head}) => head);
+    const paths = ganetiPaths({});
+    for (const path of Object.values(paths)) expect(listed).to.include(`Pa ${path}`);
+  });
+
+  it('names the keys of its configuration', () => {
+    const [file] = ganeti.items('FILES').filter(({head}) => head === 'Pa /etc/noded/ganeti-noded.conf');
+    expect([...file!.body.matchAll(/^\.Ic (\w+)/gm)].map(([, key]) => key)).to.deep.equal(namesIn('main/ganeti-config.ts', 'const keys'));
+  });
+
+  it('tells which limits differ, and the time to drain', () => {
+    const differing = (Object.keys(defaults) as (keyof typeof defaults)[]).filter((name) => ganetiDefaults[name] !== defaults[name]);
+    expect(differing).to.have.members(['maxRequestBytes', 'maxOutputBytes', 'maxUrgentCalls']);
+    const text = ganeti.section('CAVEATS').replace(/\s+/g, ' ');
+    expect(text).to.include(`.Ic max_request and .Ic max_output are ${ganetiDefaults.maxRequestBytes / 2 ** 20} MiB`);
+    expect(ganetiDefaults.maxOutputBytes).to.equal(ganetiDefaults.maxRequestBytes);
+    expect(text).to.include(`is ${ganetiDefaults.maxUrgentCalls}.`);
+    expect(ganeti.section('Stopping')).to.include(`${limits.ganetiDrainMs / 1000} s`);
   });
 });
 

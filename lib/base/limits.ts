@@ -36,6 +36,16 @@ export const defaults = {
   minFreeBytes: 64 * MiB,
 } as const;
 
+/** The same for a node of a Ganeti cluster, where some differ (ganeti-noded(8)). */
+export const ganetiDefaults = {
+  ...defaults,
+  /** Quick functions. Calls of the job queue wait for one another, and there are as many as the master has jobs. */
+  maxUrgentCalls: 1_000,
+  /** Ganeti's own node daemon has no limit; the largest are files for all nodes. */
+  maxRequestBytes: 256 * MiB,
+  maxOutputBytes: 256 * MiB,
+} as const;
+
 /** Fixed limits. */
 export const limits = {
   /** Nesting of a request, and of a function's output; as deep as any real document, shallow for a scanner's stack. */
@@ -90,6 +100,10 @@ export const limits = {
   /** At the end: how long an answer may take to leave, and how often that is looked at. */
   closeGraceMs: 5_000,
   closePollMs: 10,
+  /** In a Ganeti cluster, how long running functions are waited for: daemon-util(8) sends SIGKILL after 30 s. */
+  ganetiDrainMs: 25_000,
+  /** A logger(1) that has ended is started again after this. */
+  syslogRetryMs: 10_000,
   /** How often the log names those who are still awaited while noded stops. */
   stopReportMs: 10_000,
   /** Looking through /proc for what an ended function left behind: rounds before it is called unkillable. */

@@ -8,10 +8,12 @@ import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Log} from '../base/log';
 import {CallTable} from '../call/call-table';
+import {withBuiltIns} from '../proc/built-ins';
 import {Catalog, scanFunctions} from '../proc/catalog';
 import type {Scan} from '../proc/catalog';
 import {ProcessTrees, readBootId} from '../proc/process-tree';
 import {Spool} from '../proc/spool';
+import {ganetiBinding} from '../rpc/ganeti';
 import {HttpBinding} from '../rpc/http';
 import {JsonScanner} from '../rpc/json-scan';
 import {createLuxiServer} from '../rpc/luxi';
@@ -72,6 +74,7 @@ export class Daemon {
       queries: looks,
       tls: trust.options,
       authorize: (peer) => trust.authorize(peer),
+      ...(config.spawner === 'ganeti' ? {guest: ganetiBinding({...shared, isProcedure: (name) => chosen.builtIns.has(name)})} : {}),
       maxConnections: config.limits.maxConnections,
       instance: this.instance,
     });
@@ -118,7 +121,7 @@ export class Daemon {
   }
 
   private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
-    return scanFunctions({directories: functionDirectories, functionConfig, maxOutputBytes});
+    return withBuiltIns(scanFunctions({directories: functionDirectories, functionConfig, maxOutputBytes}), this.parts.chosen.builtIns, maxOutputBytes);
   }
 
   private use(scan: Scan): void {

@@ -34,8 +34,8 @@ export interface ForkServerProgram {
   readonly log: {info(fields: object, message: string): void};
 }
 
-/** Of noded's own environment, what decides where Ganeti looks for its files: a cluster of several nodes on one machine. */
-const ganetiVariables = ['GANETI_ROOTDIR', 'GANETI_HOSTNAME'] as const;
+/** Of noded's own environment, what decides where Ganeti looks for its files: a cluster of several nodes on one machine; and where its modules are. */
+const ganetiVariables = ['GANETI_ROOTDIR', 'GANETI_HOSTNAME', 'NODED_GANETI_SHARE'] as const;
 
 export interface GanetiForkerOptions {
   /** Keep the fork server and what it has loaded in memory, however bad the disk is. */

@@ -17,14 +17,15 @@ export class BuiltNoded {
   readonly root = makeRoot();
   readonly program = join(this.root, 'bin/noded');
 
-  /** Compiles; takes some seconds. Without `forker` it has no fork server. Throws with the compiler's words if it made nothing. */
-  constructor({forker = false}: {readonly forker?: boolean} = {}) {
+  /** Compiles; takes some seconds. Without `forker` and `ganeti` it has no fork server. Throws with the compiler's words if it made nothing. */
+  constructor({forker = false, ganeti = false}: {readonly forker?: boolean; readonly ganeti?: boolean} = {}) {
     const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
     const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false', '--sourceMap', 'true'], {encoding: 'utf8'});
     if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${stdout}`);
     for (const name of ['package.json', 'bin']) fs.cpSync(join(checkout, name), join(this.root, name), {recursive: true});
+    if (forker || ganeti) fs.mkdirSync(join(this.root, 'libexec'));
+    if (ganeti) for (const name of ['noded-ganeti', 'noded_ganeti']) fs.symlinkSync(join(checkout, 'libexec', name), join(this.root, 'libexec', name));
     if (forker) {
-      fs.mkdirSync(join(this.root, 'libexec'));
       fs.copyFileSync(buildForker(), join(this.root, 'libexec/noded-forker'));
     }
     fs.symlinkSync(join(checkout, 'node_modules'), join(this.root, 'node_modules'));
