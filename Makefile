@@ -16,10 +16,10 @@ CONF = $(if $(filter /usr/local/lib/noded,$(LIBDIR)),cat,sed 's,^#functions = .*
 MOCHA    = node_modules/.bin/mocha
 TSC      = node_modules/.bin/tsc
 SOURCES  = $(shell find lib -name '*.ts')
-MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7
+MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall install-ganeti-rpc uninstall-ganeti-rpc clean help
+.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -90,7 +90,7 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	cp -R build/lib $(DESTDIR)$(LIBDIR)/lib
 	npm ls --omit=dev --all --parseable 2>/dev/null | sed -n 's,^$(CURDIR)/,,p' | tar -cf - -T - | tar -xf - -C $(DESTDIR)$(LIBDIR)
 	install -m 644 package.json LICENSE $(DESTDIR)$(LIBDIR)
-	install -m 755 bin/noded bin/nodectl $(DESTDIR)$(LIBDIR)/bin
+	install -m 755 bin/noded bin/nodectl bin/ganeti-noded $(DESTDIR)$(LIBDIR)/bin
 	$(if $(FORKER),install -d $(DESTDIR)$(LIBDIR)/libexec && install -m 755 $(FORKER) $(DESTDIR)$(LIBDIR)/libexec)
 	install -d $(DESTDIR)$(LIBDIR)/libexec/noded_ganeti
 	install -m 755 libexec/noded-ganeti $(DESTDIR)$(LIBDIR)/libexec
@@ -104,15 +104,43 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	[ -e $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf ] || $(CONF) > $(DESTDIR)$(SYSCONFDIR)/noded/noded.conf
 
 uninstall: ## all of that but /etc/noded
+	@[ "$$(readlink $(HERE))" != $(OURS) ] || $(MAKE) --no-print-directory uninstall-ganeti
 	rm -rf $(DESTDIR)$(LIBDIR)
 	rm -f $(DESTDIR)$(SBINDIR)/noded $(DESTDIR)$(BINDIR)/nodectl $(DESTDIR)$(UNITDIR)/noded.service
 	for p in $(notdir $(MAN)); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
+
+# The package's program steps aside, and dpkg knows: an upgrade of Ganeti replaces the one that stepped aside. With
+# DESTDIR, that is a root with a dpkg of its own. Either may have been broken off before: dpkg-divert(1) notes a
+# diversion before it renames, so the file may be on the wrong side of one.
+GANETI_NODED = /usr/sbin/ganeti-noded
+OURS         = $(LIBDIR)/bin/ganeti-noded
+HERE         = $(DESTDIR)$(GANETI_NODED)
+ASIDE        = $(DESTDIR)$(GANETI_NODED).distrib
+DIVERT       = dpkg-divert --quiet $(if $(DESTDIR),--root=$(DESTDIR)) --local --rename --divert $(GANETI_NODED).distrib
+is_there     = [ -e $1 ] || [ -L $1 ]
+
+install-ganeti: install ## noded in the place of Ganeti's node daemon; a running one goes on until it is restarted
+	@[ "$$(readlink $(HERE))" != $(OURS) ] || rm $(HERE)
+	$(DIVERT) --add $(GANETI_NODED)
+	@{ $(call is_there,$(ASIDE)); } || ! { $(call is_there,$(HERE)); } || mv $(HERE) $(ASIDE)
+	ln -sfn $(OURS) $(HERE)
+
+uninstall-ganeti: ## Ganeti's node daemon in its place again; a running noded goes on until it is restarted
+	@[ "$$(readlink $(HERE))" != $(OURS) ] || rm $(HERE)
+	$(DIVERT) --remove $(GANETI_NODED)
+	@{ $(call is_there,$(HERE)); } || ! { $(call is_there,$(ASIDE)); } || mv $(ASIDE) $(HERE)
 
 install-ganeti-rpc: ## on Ganeti's master candidates: its RPC client calls noded in slices (contrib/ganeti); DESTDIR=
 	$(MAKE) --no-print-directory -C contrib/ganeti install
 
 uninstall-ganeti-rpc: ## that again
 	$(MAKE) --no-print-directory -C contrib/ganeti uninstall
+
+# ../shared/accept beside the checkout has Ganeti's acceptance scripts.
+ACCEPT ?= ../shared/accept
+
+ganeti-check: all ## a virtual Ganeti cluster with noded on all nodes, as root; nothing of it stays. ACCEPT=DIR of the scripts
+	.ci/ganeti-check $(ACCEPT)
 
 clean: ## what was built, not what was installed
 	rm -rf build coverage
