@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages check types spec coverage man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
+.PHONY: all packages ganeti-packages check types spec coverage man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -35,15 +35,25 @@ build/libexec/noded-forker: libexec/noded-forker.c
 # What the specs run beside Node; not needed to run noded.
 PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev clang libclang-rt-14-dev ganeti
 
-packages: ## Debian packages that the specs need; installs them as root
-	@missing=; for p in $(PACKAGES); do \
+# And what a virtual Ganeti cluster needs on top. (Never arping: it removes ganeti.)
+GANETI_PACKAGES = ganeti ganeti-3.0 ganeti-haskell-3.0 ganeti-htools-3.0 ganeti-testsuite ganeti-os-noop openssh-server iputils-arping fping socat iproute2 net-tools bc procps
+
+define need
+	@missing=; for p in $(1); do \
 	  dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
 	done; \
 	[ -z "$$missing" ] || if [ "$$(id -u)" = 0 ]; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else \
-	  echo "Debian packages that the specs need:$$missing"; exit 1; \
+	  echo "Debian packages that are needed:$$missing"; exit 1; \
 	fi
+endef
+
+packages: ## Debian packages that the specs need; installs them as root
+	$(call need,$(PACKAGES))
+
+ganeti-packages: ## those of a virtual Ganeti cluster
+	$(call need,$(GANETI_PACKAGES))
 
 # npm writes this file last; without it, or with an older one, packages are missing.
 node_modules/.package-lock.json: package.json package-lock.json
@@ -139,8 +149,9 @@ uninstall-ganeti-rpc: ## that again
 # ../shared/accept beside the checkout has Ganeti's acceptance scripts.
 ACCEPT ?= ../shared/accept
 
-ganeti-check: all ## a virtual Ganeti cluster with noded on all nodes, as root; nothing of it stays. ACCEPT=DIR of the scripts
-	.ci/ganeti-check $(ACCEPT)
+# MODES: which of original, noded and mixed; without any, all.
+ganeti-check: ganeti-packages all ## virtual Ganeti clusters as root, of which nothing stays: original, noded, and mixed with the adapter; ACCEPT= MODES=
+	.ci/ganeti-check $(ACCEPT) $(MODES)
 
 clean: ## what was built, not what was installed
 	rm -rf build coverage
