@@ -23,6 +23,7 @@ export function install(scratch: Scratch): void {
   copyFileSync(join(checkout, 'package.json'), join(to, 'package.json'));
   mkdirSync(join(to, 'libexec'));
   compileProgram(join(checkout, 'libexec/noded-forker.c'), join(to, 'libexec/noded-forker'), false);
+  for (const part of ['noded-ganeti', 'noded_ganeti']) cpSync(join(checkout, 'libexec', part), join(to, 'libexec', part), {recursive: true, filter: (path) => !path.endsWith('__pycache__')});
   symlinkSync(realpathSync(join(checkout, 'node_modules')), join(to, 'node_modules'));
   translatePeers(join(to, 'bench/peers'));
   makeFunctions(to);

@@ -11,6 +11,9 @@ import {callsBesideResults, callsOverTls} from './calls-variants';
 import {crowded} from './crowded';
 import {markdownTable} from './figures';
 import type {Figure} from './figures';
+import {ganetiCalls} from './ganeti-calls';
+import {ganetiFrozen} from './ganeti-frozen';
+import {ganetiBlocked, ganetiMemory} from './ganeti-running';
 import {install} from './installed-noded';
 import {largeResult} from './large-result';
 import {machineFacts} from './machine';
@@ -33,6 +36,10 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   ['stop', stop],
   ['start', start],
   ['system-calls', systemCalls],
+  ['ganeti-calls', ganetiCalls],
+  ['ganeti-memory', ganetiMemory],
+  ['ganeti-blocked', ganetiBlocked],
+  ['ganeti-frozen', ganetiFrozen],
 ]);
 
 const usage = `use: bench/run.ts [--quick] [--rounds N] [--only NAME]...; names: ${[...benchmarks.keys()].join(', ')}`;

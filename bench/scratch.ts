@@ -39,6 +39,7 @@ export class Scratch {
   readonly directory = mkdtempSync(join(tmpdir(), 'noded-bench-'));
   private readonly memory = mkdtempSync(join(memoryDirectory(), 'noded-bench-'));
   private readonly children = new Set<ChildProcess>();
+  private readonly steps: (() => void)[] = [];
   private named = 0;
   private closing = false;
 
@@ -74,8 +75,14 @@ export class Scratch {
     }
   }
 
+  /** What must be done before processes are ended, at the end of a benchmark or of the run. */
+  atEnd(step: () => void): void {
+    this.steps.push(step);
+  }
+
   /** Ends all that still runs. */
   async endAll(): Promise<void> {
+    for (const step of this.steps.splice(0)) step();
     await Promise.all([...this.children].map((child) => this.end(child)));
   }
 

@@ -15,7 +15,7 @@ export interface Load extends Omit<LoadRequest, 'connections' | 'durationMs'> {
   readonly pid: number;
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);

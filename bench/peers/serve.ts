@@ -38,9 +38,14 @@ export function residentKiB(pid: number | 'self'): number {
 /** Clock ticks per second of proc(5), on every architecture that Linux runs Node on. */
 const ticksPerSecond = 100;
 
-/** CPU time that a process itself has used, in ms; its children are not in it. */
-export function cpuMs(pid: number): number {
+function cpuFieldsMs(pid: number, first: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return ((Number(fields[11]) + Number(fields[12])) * 1000) / ticksPerSecond;
+  return ((Number(fields[first]) + Number(fields[first + 1])) * 1000) / ticksPerSecond;
 }
+
+/** CPU time that a process itself has used, in ms; its children are not in it. */
+export const cpuMs = (pid: number): number => cpuFieldsMs(pid, 11);
+
+/** CPU time of those children that it has reaped, and of theirs, in ms. */
+export const reapedCpuMs = (pid: number): number => cpuFieldsMs(pid, 13);

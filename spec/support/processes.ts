@@ -39,6 +39,15 @@ export function forkServersIn(runDir: string): number[] {
   });
 }
 
+/** Its children, zombies included. Empty if it is gone. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) => readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').split(' ').filter((word) => word !== '').map(Number));
+  } catch {
+    return []; // gone, or a thread of it is
+  }
+}
+
 /** Whether it runs; a zombie does not. */
 export function isAlive(pid: number): boolean {
   try {
