@@ -5,7 +5,7 @@
  */
 import {X509Certificate, constants as cryptoConstants, createPrivateKey} from 'node:crypto';
 import {closeSync, constants, fstatSync, openSync, readFileSync} from 'node:fs';
-import type {SecureContextOptions, TLSSocket, TlsOptions} from 'node:tls';
+import type {PeerCertificate, SecureContextOptions, TLSSocket, TlsOptions} from 'node:tls';
 import {NodedError, messageOf} from '../base/errors';
 import {wallMs} from '../base/duration';
 import {limits} from '../base/limits';
@@ -153,8 +153,9 @@ export function peerOf(certificate: X509Certificate): Peer {
 
 /** The peer of a TLS connection, or null if it showed no certificate (a resumed session may not have). */
 export function peerOfSocket(socket: TLSSocket): Peer | null {
-  const certificate = socket.getPeerX509Certificate();
-  return certificate === undefined || !socket.authorized ? null : peerOf(certificate);
+  // Not getPeerX509Certificate(): in a server Node 20 never frees what that gives, 4 kB for each connection.
+  const raw = (socket.getPeerCertificate() as Partial<PeerCertificate> | null)?.raw;
+  return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw));
 }
 
 /** A peer whose certificate is good now. Throws no_certificate or certificate_expired. */
