@@ -52,7 +52,7 @@ export const ganetiMemory = ganetiBenchmark('ganeti-memory', async (run, load) =
   const count = 20;
   const rounds = numbers(0, Math.min(run.rounds, 3));
   const measured = new Map<GanetiKind, Memory[]>(kinds.map((kind) => [kind, []]));
-  for (const _round of rounds) for (const [kind, into] of measured) into.push(await memoryOf(run, kind, load, count, run.quick ? 3 : 5));
+  for (const _round of rounds) for (const [kind, into] of measured) into.push(await memoryOf(run, kind, load, count, run.quick ? 2 : 4));
   const perCall = (kind: GanetiKind): number[] => (measured.get(kind) ?? []).map(({perCallKiB}) => perCallKiB);
   const figures = originals.map((kind) => compare(`Ganeti: private memory per running call, ${count} calls of \`test_delay\``, 'KiB', perCall('noded'), perCall(kind), nameOf(kind)));
   const own = median((measured.get('noded') ?? []).map(({daemonKiB}) => daemonKiB)) / count;
@@ -85,7 +85,7 @@ async function waitOf(run: Run, kind: GanetiKind, load: Peer<GanetiLoadHandlers>
 /** How long `version` takes while more calls run than Ganeti's own daemon takes. */
 export const ganetiBlocked = ganetiBenchmark('ganeti-blocked', async (run, load) => {
   const count = 40;
-  const seconds = run.quick ? 3 : 10;
+  const seconds = run.quick ? 2 : 5;
   const measured = new Map<GanetiKind, Waited[]>(kinds.map((kind) => [kind, []]));
   for (const _round of numbers(0, Math.min(run.rounds, 3))) for (const [kind, into] of measured) into.push(await waitOf(run, kind, load, count, seconds));
   const of = (kind: GanetiKind, pick: (waited: Waited) => number): number[] => (measured.get(kind) ?? []).map(pick);

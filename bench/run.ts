@@ -14,6 +14,7 @@ import type {Figure} from './figures';
 import {ganetiCalls} from './ganeti-calls';
 import {ganetiFrozen} from './ganeti-frozen';
 import {ganetiBlocked, ganetiMemory} from './ganeti-running';
+import {ganetiSoak} from './ganeti-soak';
 import {install} from './installed-noded';
 import {largeResult} from './large-result';
 import {machineFacts} from './machine';
@@ -40,6 +41,7 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   ['ganeti-memory', ganetiMemory],
   ['ganeti-blocked', ganetiBlocked],
   ['ganeti-frozen', ganetiFrozen],
+  ['ganeti-soak', ganetiSoak],
 ]);
 
 const usage = `use: bench/run.ts [--quick] [--rounds N] [--only NAME]...; names: ${[...benchmarks.keys()].join(', ')}`;
