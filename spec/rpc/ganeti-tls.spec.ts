@@ -29,10 +29,10 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
   const statusOf = async (client: TlsPaths, agent?: https.Agent): Promise<number> => (await node.ask('/version', '[]', {client, ...(agent === undefined ? {} : {agent})})).status;
   /** 'Error' and why, or what it was answered with. */
   const outcomeOf = (client: TlsPaths): Promise<unknown> => statusOf(client).catch((error: NodeJS.ErrnoException) => error.code);
-  const newAuthority = (name: string): GanetiAuthority => {
+  const newDirectory = (name: string): string => {
     const directory = join(node.directory, name);
     fs.mkdirSync(directory);
-    return new GanetiAuthority(directory);
+    return directory;
   };
   const replaceServerPem = (content: Buffer | string): void => {
     fs.writeFileSync(`${node.serverPem}.new`, content, {mode: 0o440});
@@ -79,7 +79,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
   });
 
   it('end the handshake of strangers: of another cluster, and without any', async () => {
-    const stranger = {...newAuthority('strangers').issue('node1'), ca: node.candidate.ca};
+    const stranger = {...new GanetiAuthority(newDirectory('strangers')).issue('node1'), ca: node.candidate.ca};
     node.writeMap([sha1Of(node.candidate), sha1Of(stranger)]);
     expect(await outcomeOf(stranger)).to.match(/^(ECONNRESET|ERR_SSL_.*|EPIPE)$/);
     const answers = new Promise<boolean>((resolve) => {
@@ -88,6 +88,12 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
       request.end();
     });
     expect(await answers).to.equal(false);
+  });
+
+  it('end the handshake of a master candidate whose certificate is past its date', async () => {
+    const expired = node.authority.issue('node1', -1);
+    node.writeMap([sha1Of(expired)]);
+    expect(await outcomeOf(expired)).to.match(/^(ECONNRESET|ERR_SSL_.*|EPIPE)$/);
   });
 
   it('work with TLS 1.2 and 1.3, without tickets, and with nothing older', async () => {
@@ -128,7 +134,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
         await until('the log says so', () => / ERROR new certificates: .*; the old ones stay$/m.test(node.log.slice(before)));
         expect(node.log.slice(before).match(/the old ones stay/g)).to.have.length(1);
       }
-      const renewed = newAuthority('renewed');
+      const renewed = new GanetiAuthority(newDirectory('renewed'));
       const master = renewed.issue('node1');
       replaceServerPem(fs.readFileSync(renewed.pem));
       node.writeMap([sha1Of(master), sha1Of(node.candidate)]);
@@ -144,5 +150,18 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
     } finally {
       agent.destroy();
     }
+  });
+
+  it('do not keep the daemon from starting when server.pem is past its date, because Ganeti replaces it only where it runs', async () => {
+    await node.stop();
+    const [old, expired, renewed] = [fs.readFileSync(node.serverPem), new GanetiAuthority(newDirectory('expired'), -1), new GanetiAuthority(newDirectory('after'))];
+    replaceServerPem(fs.readFileSync(expired.pem));
+    await node.start(['-d']);
+    expect(node.log).to.match(/ WARNING .*server\.pem expired at /);
+    replaceServerPem(fs.readFileSync(renewed.pem));
+    const master = renewed.issue('node1');
+    node.writeMap([sha1Of(master)]);
+    expect(await statusOf(master)).to.equal(200);
+    replaceServerPem(old);
   });
 });

@@ -114,14 +114,18 @@ export class GanetiAuthority {
   readonly pem: string;
   private issued = 0;
 
-  constructor(private readonly directory: string) {
-    this.pem = this.make('server', '/CN=ganeti.example.com', []);
+  /** `days`: of its validity, from now on; negative ones are past. */
+  constructor(
+    private readonly directory: string,
+    days = 2,
+  ) {
+    this.pem = this.make('server', '/CN=ganeti.example.com', days, []);
   }
 
   /** client.pem of a node; it trusts server.pem. */
-  issue(name: string): TlsPaths {
+  issue(name: string, days = 2): TlsPaths {
     const own = join(this.directory, 'server.crt');
-    const pem = this.make(`client-${++this.issued}`, `/CN=${name}`, ['-CA', own, '-CAkey', join(this.directory, 'server.key'), '-set_serial', String(this.issued)]);
+    const pem = this.make(`client-${++this.issued}`, `/CN=${name}`, days, ['-CA', own, '-CAkey', join(this.directory, 'server.key'), '-set_serial', String(this.issued)]);
     return {cert: pem, key: pem, ca: own};
   }
 
@@ -130,10 +134,10 @@ export class GanetiAuthority {
     return {cert: this.pem, key: this.pem, ca: join(this.directory, 'server.crt')};
   }
 
-  private make(name: string, subject: string, signer: readonly string[]): string {
+  private make(name: string, subject: string, days: number, signer: readonly string[]): string {
     const [key, request, certificate, pem] = ['key', 'csr', 'crt', 'pem'].map((kind) => join(this.directory, `${name}.${kind}`)) as [string, string, string, string];
     openssl(this.directory, 'req', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-subj', subject, '-out', request);
-    openssl(this.directory, 'x509', '-req', '-in', request, '-days', '2', '-out', certificate, ...(signer.length === 0 ? ['-signkey', key] : signer));
+    openssl(this.directory, 'x509', '-req', '-in', request, '-days', String(days), '-out', certificate, ...(signer.length === 0 ? ['-signkey', key] : signer));
     writeFileSync(pem, Buffer.concat([readFileSync(key), readFileSync(certificate)]), {mode: 0o400});
     return pem;
   }
