@@ -7,6 +7,8 @@ const hostVariable = 'GANETI_HOSTNAME';
 export interface GanetiPaths {
   /** Certificate and key of the node daemon, and the CA of all others. */
   readonly serverPem: string;
+  /** Certificate and key of this node as a master. */
+  readonly clientPem: string;
   /** Who may call. */
   readonly candidates: string;
   /** `2` or `10`: the family of the cluster's addresses. */
@@ -36,6 +38,7 @@ export function ganetiPaths(env: NodeJS.ProcessEnv): GanetiPaths {
   const below = (path: string): string => join('/', root, path);
   return {
     serverPem: below('var/lib/ganeti/server.pem'),
+    clientPem: below('var/lib/ganeti/client.pem'),
     candidates: below('var/lib/ganeti/ssconf_master_candidates_certs'),
     primaryIpFamily: below('var/lib/ganeti/ssconf_primary_ip_family'),
     pidFile: below('var/run/ganeti/ganeti-noded.pid'),

@@ -7,16 +7,13 @@ import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {NodedError, messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import {CandidateMap, fileVersion} from '../rpc/ganeti-candidates';
-import {expiredTls, readTls, serverOptions} from '../rpc/tls';
+import {expiredTls, ganetiForbiddenKeyMode, readTls, serverOptions} from '../rpc/tls';
 import type {Peer, Role, TlsFiles, TlsMaterial} from '../rpc/tls';
 import {orConfigError} from './trust';
 import type {Trust} from './trust';
 
 /** What Ganeti's clients are told to offer, for those of them that have no TLS 1.3. */
 const ciphers = 'HIGH:-DES:-3DES:-EXPORT:-DH';
-
-/** Ganeti gives server.pem mode 440: others, and a group's pen, are too many. */
-const forbiddenKeyMode = 0o027;
 
 const optionsOf = (material: TlsMaterial): TlsOptions & SecureContextOptions => ({...serverOptions(material, 'TLSv1.2'), ciphers});
 
@@ -81,7 +78,7 @@ export class GanetiTrust implements Trust {
   }
 
   private read(): TlsMaterial {
-    const material = readTls(this.files, forbiddenKeyMode);
+    const material = readTls(this.files, ganetiForbiddenKeyMode);
     // Expired ones are no reason to stay away: Ganeti replaces them only where the node daemon runs.
     const expired = expiredTls(this.files, material);
     if (expired !== null) this.log.warn({}, expired);

@@ -1,11 +1,13 @@
 /** The options that the commands of nodectl share, and what they become: clients of nodes. */
+import {X509Certificate} from 'node:crypto';
 import {isIPv6} from 'node:net';
 import {messageOf} from '../base/errors';
 import type {HealthReport} from '../rpc/client-health';
 import {NodeClient} from '../rpc/client';
 import type {CallReference} from '../rpc/protocol';
-import {loadTls} from '../rpc/tls';
+import {ganetiForbiddenKeyMode, loadTls, readTls} from '../rpc/tls';
 import type {TlsMaterial} from '../rpc/tls';
+import {ganetiPaths} from './ganeti-paths';
 import {UsageError} from './nodectl-exit';
 
 export const defaultPort = 1811;
@@ -19,6 +21,7 @@ export interface ConnectionOptions {
   readonly ca?: string;
   /** False for --no-ssl. */
   readonly ssl: boolean;
+  readonly ganeti?: boolean;
   readonly json?: boolean;
 }
 
@@ -86,14 +89,39 @@ function loadCertificate({cert, key, ca}: ConnectionOptions): TlsMaterial {
   }
 }
 
+/** Certificates and the name of the nodes in them; null without TLS. */
+interface Identity {
+  readonly tls: TlsMaterial | null;
+  readonly serverName?: string;
+}
+
+/** In a Ganeti cluster all nodes show the same certificate, whose name is nobody's. */
+function ganetiIdentity(): Identity {
+  try {
+    const {clientPem, serverPem} = ganetiPaths(process.env);
+    const tls = readTls({cert: clientPem, key: clientPem, ca: serverPem}, ganetiForbiddenKeyMode);
+    const serverName = /^CN=(.+)$/m.exec(new X509Certificate(tls.ca).subject)?.[1];
+    if (serverName === undefined) throw new Error(`${serverPem} has no common name`);
+    return {tls, serverName};
+  } catch (error) {
+    throw new UsageError(messageOf(error));
+  }
+}
+
+function identityOf(options: ConnectionOptions): Identity {
+  if (options.ganeti !== true) return {tls: options.ssl ? loadCertificate(options) : null};
+  if (!options.ssl || [options.cert, options.key, options.ca].some((file) => file !== undefined)) throw new UsageError('--ganeti has its own certificates');
+  return ganetiIdentity();
+}
+
 /** A client per node. Throws a UsageError that names the file or option that is wrong. */
 export function openNodes(options: ConnectionOptions, {patienceMs, onHealth}: ClientHabits): readonly OpenNode[] {
   const addresses = parseNodes(options.nodes ?? '127.0.0.1', options.port);
-  const tls = options.ssl ? loadCertificate(options) : null;
+  const identity = identityOf(options);
   try {
     return addresses.map(({name, host, port}) => {
       const report = onHealth === undefined ? {} : {onHealth: (health: HealthReport) => onHealth(name, health)};
-      return {name, client: new NodeClient({host, port, tls, ...report, ...(patienceMs === undefined ? {} : {patienceMs})})};
+      return {name, client: new NodeClient({host, port, ...identity, ...report, ...(patienceMs === undefined ? {} : {patienceMs})})};
     });
   } catch (error) {
     throw new UsageError(messageOf(error));

@@ -5,7 +5,7 @@ export interface CommandUsage {
   readonly summary: string;
 }
 
-const connection = '[-n NODES] [-p PORT] [-C CERT] [-K KEY] [--ca FILE] [--no-ssl]';
+const connection = '[-n NODES] [-p PORT] [-C CERT] [-K KEY] [--ca FILE] [--no-ssl] [--ganeti]';
 const program = `${connection} [--json]`;
 
 export const commandUsages = {

@@ -33,7 +33,8 @@ const connect = (command: Command): Command =>
     .option('-C, --cert <file>', 'certificate of this master (/etc/noded/master.crt)')
     .option('-K, --key <file>', 'its key (/etc/noded/master.key)')
     .option('--ca <file>', 'CA of the nodes (/etc/noded/ca.crt)')
-    .option('--no-ssl', 'plain HTTP, for nodes on this machine');
+    .option('--no-ssl', 'plain HTTP, for nodes on this machine')
+    .option('--ganeti', 'with the certificates of a Ganeti cluster');
 
 const tell = (command: Command): Command => connect(command).option('--json', 'one JSON object per node, on a terminal too');
 

@@ -55,6 +55,8 @@ function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certif
 }
 
 const ofOthers = 0o077;
+/** Ganeti gives its keys mode 440: others, and a group's pen, are too many. */
+export const ganetiForbiddenKeyMode = 0o027;
 
 /** Reads and checks certificate, key and CA, which may have expired. Throws an Error that names the file and what is wrong with it. */
 export function readTls(files: TlsFiles, forbiddenKeyMode: number): TlsMaterial {

@@ -1,11 +1,11 @@
 /** The classic protocol, over the real daemon and Ganeti's real backend. */
 import {expect} from 'chai';
-import {execFileSync} from 'node:child_process';
+import {execFileSync, spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import * as https from 'node:https';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import {describeIf} from '../support/as-root';
-import {GanetiNoded} from '../support/ganeti-noded';
+import {GanetiNoded, ganetiProgram} from '../support/ganeti-noded';
 import {ganetiProblem, ganetiShare} from '../support/ganeti-node';
 import {RawConnection, parseAnswers} from '../support/raw-http';
 import {until} from '../support/until';
@@ -231,6 +231,16 @@ describeIf('the classic protocol', ganetiProblem(), function () {
       const {status, headers, json} = await node.put('StartFunction', {fn_name: 'nothing', fn_args: [], timeout: 0});
       expect([status, headers['content-type'], json.code]).to.deep.equal([404, 'application/problem+json', 'unknown_function']);
       expect((await node.ask('/status', '', {method: 'POST'})).json.code).to.equal('method_not_allowed');
+    });
+
+    it('nodectl --ganeti calls with the certificates of the cluster', () => {
+      fs.chmodSync(node.path('var/lib/ganeti/client.pem'), 0o440); // as Ganeti has it
+      const nodectl = (...words: string[]): {status: number | null; stdout: string; stderr: string} =>
+        spawnSync(join(dirname(ganetiProgram()), 'nodectl'), [...words, '--ganeti', '-p', String(node.port), '--json'], {encoding: 'utf8', env: node.env});
+      const {status, stdout, stderr} = nodectl('call', 'spec_say', '[1.0]');
+      expect([status, stderr]).to.deep.equal([0, '']);
+      expect(JSON.parse(stdout)).to.have.deep.property('result', [true, '[1.0]']);
+      expect(nodectl('ps', '--no-ssl')).to.deep.include({status: 2, stderr: 'nodectl: --ganeti has its own certificates\n'});
     });
 
     it('GET /functions has those of Ganeti', async () => {

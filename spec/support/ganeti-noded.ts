@@ -93,6 +93,7 @@ export class GanetiNoded {
     this.authority = new GanetiAuthority(pki);
     this.candidate = this.authority.issue('node1');
     fs.copyFileSync(this.authority.pem, this.serverPem);
+    fs.copyFileSync(this.candidate.cert, this.path('var/lib/ganeti/client.pem'));
     this.writeMap([sha1Of(this.candidate)]);
     const {PATH = '', CI} = process.env;
     this.env = {PATH, ...(CI === undefined ? {} : {CI}), ...this.node.env, NODED_GANETI_SHARE: makeGanetiShare(this.directory, oddFunctions), NODE_V8_COVERAGE: process.env.NODE_V8_COVERAGE};
