@@ -1,12 +1,12 @@
 /** Ganeti's own node daemon, and noded in its place: each in the foreground, for a node of its own below a directory of the run. */
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
-import {existsSync, mkdirSync} from 'node:fs';
+import {existsSync, mkdirSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import type {TlsPaths} from '../spec/support/daemon';
 import {makeGanetiCertificates} from '../spec/support/ganeti-certificates';
 import {ganetiProblem, ganetiShare, makeGanetiNode} from '../spec/support/ganeti-node';
-import {childrenOf, forkServersIn, processesWith} from '../spec/support/processes';
+import {childrenOf, forkServersIn, isAlive, processesWith} from '../spec/support/processes';
 import {until} from './benchmark';
 import type {Benchmark, Measured, Run} from './benchmark';
 import {startPeer} from './peer-process';
@@ -71,7 +71,30 @@ export function forkServerOf({runDir}: GanetiDaemon): number {
 
 /** The processes that run functions now. */
 export function functionsOf(daemon: GanetiDaemon): number[] {
-  return childrenOf(daemon.kind === 'noded' ? forkServerOf(daemon) : daemon.pid);
+  return childrenOf(daemon.kind === 'noded' ? forkServerOf(daemon) : daemon.pid).filter(isAlive);
+}
+
+/** Memory that is no other process's too, in KiB; 0 for a process that has just ended. */
+export function privateKiB(pid: number): number {
+  try {
+    const lines = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1').matchAll(/^Private_(?:Clean|Dirty):\s*(\d+) kB/gm);
+    return [...lines].reduce((sum, [, kiB]) => sum + Number(kiB), 0);
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * Until at least so many functions run, and their processes have come to rest: one that has just been forked has hardly
+ * begun to write to its memory, and one of Ganeti's own has not even its caller's request yet.
+ */
+export async function untilAtRest(daemon: GanetiDaemon, atLeast: number, timeoutMs: number): Promise<void> {
+  const looks: string[] = [];
+  const isQuiet = (): boolean => {
+    const sizes = functionsOf(daemon).map(privateKiB);
+    return sizes.length >= atLeast && looks.push(sizes.join()) >= 5 && new Set(looks.slice(-5)).size === 1;
+  };
+  await until(`${daemon.kind} runs ${atLeast} calls`, isQuiet, timeoutMs);
 }
 
 /** Starts one on a free port of loopback; resolves when it has answered a call. */
@@ -97,6 +120,8 @@ export async function startGaneti({scratch}: Run, kind: GanetiKind, load: Peer<G
   }, readyMs).catch((error: Error) => {
     throw new Error(`${error.message}; it said: ${said}`);
   });
+  // Ganeti's own processes outlive their answers for a moment.
+  await until(`nothing runs in ${kind}`, () => functionsOf(daemon).length === 0);
   return daemon;
 }
 

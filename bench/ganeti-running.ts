@@ -1,30 +1,17 @@
 /** What running calls cost: the memory of each, and the time that another caller waits, against Ganeti's own node daemon. */
-import {readFileSync} from 'node:fs';
-import {numbers, until} from './benchmark';
+import {numbers} from './benchmark';
 import type {Run} from './benchmark';
 import {compare, digits, median} from './figures';
-import {endGaneti, functionsOf, ganetiBenchmark, kinds, nameOf, originals, startGaneti} from './ganeti-daemons';
+import {endGaneti, functionsOf, ganetiBenchmark, kinds, nameOf, originals, privateKiB, startGaneti, untilAtRest} from './ganeti-daemons';
 import type {GanetiDaemon, GanetiKind} from './ganeti-daemons';
 import type {Peer} from './peer-process';
 import type {GanetiLoadHandlers} from './peers/ganeti-load';
-
-/** Memory that is no other process's too, in KiB. */
-function privateKiB(pid: number): number {
-  const lines = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1').matchAll(/^Private_(?:Clean|Dirty):\s*(\d+) kB/gm);
-  return [...lines].reduce((sum, [, kiB]) => sum + Number(kiB), 0);
-}
 
 /** Calls of `test_delay` under way, and at least so many of them in processes that have come to rest. */
 async function runDelays(daemon: GanetiDaemon, load: Peer<GanetiLoadHandlers>, count: number, seconds: number, atLeast = count): Promise<void> {
   const {port, tls} = daemon;
   await load.ask('delay', {port, tls, count, seconds});
-  // A process that has just been forked has hardly begun to write to its memory.
-  const looks: string[] = [];
-  const isQuiet = (): boolean => {
-    const functions = functionsOf(daemon);
-    return functions.length >= atLeast && looks.push(functions.map(privateKiB).join()) >= 5 && new Set(looks.slice(-5)).size === 1;
-  };
-  await until(`${daemon.kind} runs ${atLeast} calls`, isQuiet, seconds * 1_000);
+  await untilAtRest(daemon, atLeast, seconds * 1_000);
 }
 
 interface Memory {
