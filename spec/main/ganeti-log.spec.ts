@@ -28,18 +28,19 @@ describe('the places of Ganeti\'s log', () => {
   beforeEach(() => (directory = fs.mkdtempSync(join(os.tmpdir(), 'noded-log-'))));
   afterEach(() => fs.rmSync(directory, {recursive: true}));
 
-  it('is the file, opened again when it was rotated', () => {
+  it('is the file, opened again when it was rotated', async () => {
     const file = join(directory, 'log');
     const sink = new GanetiSink({file, syslog: 'no', foreground: false, debug: false});
     const log = createLog(sink, {debug: false});
+    const linesOf = (path: string): string => fs.readFileSync(path, 'utf8').replace(/^.* (INFO|WARNING)/, '$1');
     log.info({}, 'one');
-    sink.flush();
+    await until('the line is written', () => linesOf(file) !== '');
     fs.renameSync(file, `${file}.1`);
     sink.reopen();
     log.debug({}, 'left out');
     log.warn({}, 'two');
-    sink.flush();
-    expect([`${file}.1`, file].map((path) => fs.readFileSync(path, 'utf8').replace(/^.* (INFO|WARNING)/, '$1'))).to.deep.equal(['INFO one\n', 'WARNING two\n']);
+    await until('the line is written', () => linesOf(file) !== '');
+    expect([`${file}.1`, file].map(linesOf)).to.deep.equal(['INFO one\n', 'WARNING two\n']);
   });
 
   it('must be there for a daemon that has no other', () => {
