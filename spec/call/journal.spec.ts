@@ -159,6 +159,13 @@ describe('the journal of a call', () => {
       expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(ending, 'invalid_output')))).to.deep.equal(ending);
     });
 
+    it('of an exit whose output stands in the journal, where it says more than that', () => {
+      const ending = exited({inJournal: true, endedAtMs: atMs});
+      const ended = `${JSON.stringify({event: 'ended', time: atMs / 1000, exit_code: 0, signal: null, stdout: '[]'})}\n`;
+      const outcome = outcomeLine({...newCall(), ending, outcome: 'ok', stopCause: 'aborted'});
+      expect(endingOf(read(accepted, stoppingLine('aborted', 'master', atMs), ended, outcome!))).to.deep.equal(ending);
+    });
+
     it('of a start that failed', () => {
       const ending = {...notStarted, endedAtMs: atMs};
       expect(endingOf(read(accepted, endedLine({errno: 'ENOMEM', stage: 'spawn', atMs}), outcomeLineOf(ending, 'start_failed')))).to.deep.equal(ending);
