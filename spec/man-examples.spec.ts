@@ -12,6 +12,7 @@ import {readAbortFunction, readForgetFunction, readStartFunction, readWaitForFun
 import type {Members} from '../lib/rpc/protocol';
 import {readConfig} from '../lib/main/config';
 import {NodedDaemon, writeFunction} from './support/daemon';
+import {freePort} from './support/free-port';
 import {ManPage, hasTool} from './support/man-page';
 import {until} from './support/until';
 
@@ -28,15 +29,6 @@ const readers: Readonly<Record<string, (members: Members) => unknown>> = {
 };
 
 const membersOf = (text: string): Members => cutMembers(Buffer.from(text), scanJson(Buffer.from(text), {maxDepth: 128, members: true}));
-
-/** A free port of 127.0.0.1, which nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const {port} = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** An example function as it stands in the page, with the site's directories in place of those of the page. */
 const exampleFunction = (name: string, places: Readonly<Record<string, string>> = {}): {body: string; manifest: string} => ({

@@ -5,19 +5,11 @@ import {once} from 'node:events';
 import {join} from 'node:path';
 import {NodedDaemon, writeFunction} from '../support/daemon';
 import {fixtures, openFiles} from '../support/fixtures';
+import {freePort} from '../support/free-port';
 import {runNoded} from '../support/noded-command';
 import type {Said} from '../support/noded-command';
 import {isAlive} from '../support/processes';
 import {until} from '../support/until';
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const {port} = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 describe('noded --daemonize', function () {
   this.timeout(60_000);

@@ -8,20 +8,12 @@ import {join} from 'node:path';
 import {describeAsRoot, describeIf} from '../support/as-root';
 import {GanetiNoded, ganetiProgram} from '../support/ganeti-noded';
 import {ganetiProblem} from '../support/ganeti-node';
+import {freePort} from '../support/free-port';
 import {runNoded} from '../support/noded-command';
 import type {Said} from '../support/noded-command';
 import {forkServersIn, isAlive} from '../support/processes';
 import {until} from '../support/until';
 import {usage} from '../../lib/main/ganeti-options';
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const {port} = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
   this.timeout(60_000);

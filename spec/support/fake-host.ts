@@ -3,6 +3,7 @@ import {monotonicMs, wallMs} from '../../lib/base/duration';
 import {NodedError} from '../../lib/base/errors';
 import type {StopCause} from '../../lib/base/outcome';
 import {dispatch} from '../../lib/call/call';
+import {newCall as makeCall} from '../../lib/call/call-record';
 import type {Acceptance, Call, State} from '../../lib/call/call-record';
 import type {CallHost, EventName} from '../../lib/call/call';
 import type {FunctionSpec} from '../../lib/call/spawner';
@@ -61,28 +62,7 @@ export function acceptance(facts: Partial<Acceptance> = {}): Acceptance {
 }
 
 export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | null = functionSpec()): Call & {process: FakeProcess} {
-  return {
-    accepted: acceptance(facts),
-    spec,
-    sequence: 1,
-    acceptedAt: monotonicMs(),
-    state: 'starting',
-    process: silentProcess(),
-    pid: null,
-    startedAtMs: null,
-    stopCause: null,
-    killed: false,
-    ending: null,
-    outcome: null,
-    refusal: null,
-    named: false,
-    abortAt: null,
-    endedAt: null,
-    deliveredAt: null,
-    expiresAt: null,
-    timer: null,
-    timerDue: null,
-  };
+  return {...makeCall(acceptance(facts), spec, 1, monotonicMs()), process: silentProcess()};
 }
 
 /** An event of each kind, with what it may say. */
