@@ -1,0 +1,49 @@
+"""The calls whose processes were started, by pid and by key."""
+from . import frames
+
+
+class Call:
+    """A call whose process was started. It runs until its leader is reaped; descendants may be left then."""
+
+    __slots__ = ('key', 'leave_running', 'spooled', 'pid', 'start_time', 'runs', 'out', 'err', 'torn', 'quiet')
+
+    def __init__(self, start, pid=0, start_time=0):
+        self.key = start.key
+        self.leave_running = start.has(frames.LEAVE_RUNNING)
+        self.spooled = not start.has(frames.UNSPOOLED)
+        self.pid = pid
+        self.start_time = start_time
+        self.runs = True
+        self.out = self.err = -1  # memory files of a call without files
+        self.torn = False  # the last line of its journal may be cut short
+        self.quiet = 0
+
+
+class Calls:
+    """All of them, by pid and by key."""
+
+    def __init__(self):
+        self._by_pid = {}
+        self._by_key = {}
+        self.running = 0
+
+    def add(self, call):
+        self._by_pid[call.pid] = self._by_key[call.key] = call
+        self.running += 1
+
+    def drop(self, call):
+        del self._by_key[call.key]
+        if self._by_pid.get(call.pid) is call:
+            del self._by_pid[call.pid]
+
+    def of_pid(self, pid):
+        return self._by_pid.get(pid)
+
+    def of_key(self, key):
+        return self._by_key.get(key)
+
+    def all(self):
+        return self._by_key.values()
+
+    def __len__(self):
+        return len(self._by_key)
