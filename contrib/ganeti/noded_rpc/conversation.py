@@ -18,9 +18,9 @@ from noded_rpc.exchange import Ask
 #: Seconds that one request waits. An answer is due then, whatever the function does.
 SLICE = 10
 #: Seconds of silence, over the slice, after which an answer counts as missed.
-GRACE = 10
+GRACE = 5
 #: Seconds since the last answer after which a node that says nothing is called dead; it is asked once more at least.
-SILENCE_PATIENCE = 20
+SILENCE_PATIENCE = 15
 #: The same for one that ends or refuses connections, as while noded is being restarted, or refuses calls for now.
 RESTART_PATIENCE = 60
 #: Seconds between two tries: the first, and the longest.
