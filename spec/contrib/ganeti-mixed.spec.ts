@@ -5,22 +5,12 @@ import {join} from 'node:path';
 import {expect} from 'chai';
 import {describeIf} from '../support/as-root';
 import type {NodedDaemon} from '../support/daemon';
-import {allProcesses} from '../support/processes';
+import {childrenOf} from '../support/processes';
 import {until} from '../support/until';
 import {GanetiWorld, noGaneti} from './ganeti-world';
 import type {Master} from './ganeti-world';
 
 const [newAddress, oldAddress, changing] = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
-
-function childrenOf(pid: number): number[] {
-  return allProcesses().filter((one) => {
-    try {
-      return readFileSync(`/proc/${one}/stat`, 'latin1').split(') ')[1]!.split(' ')[1] === String(pid);
-    } catch {
-      return false; // gone
-    }
-  });
-}
 
 describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
   let world: GanetiWorld;

@@ -66,7 +66,8 @@ for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner
       });
     }
 
-    it('fits to the last byte that a journal line may have', async () => {
+    it('fits to the last byte that a journal line may have', async function () {
+      this.timeout(120_000);
       for (let size = most - 40; size <= most; size += 1) {
         const stdout = `"${'x'.repeat(size - 2)}"`;
         const run = await printsSoon('exact', stdout);
