@@ -7,6 +7,7 @@ import {constants} from 'node:os';
 import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
+import type {Output} from './recent-outputs';
 
 export const frameVersion = 2;
 const maxFrameBytes = 128 * 1024;
@@ -51,12 +52,7 @@ export interface EndedFrame {
   readonly stdoutBytes: number | null;
   readonly stderrBytes: number;
   /** What it wrote, if that stands in the journal and in no files. */
-  readonly noted: NotedBytes | null;
-}
-
-export interface NotedBytes {
-  readonly stdout: Buffer;
-  readonly stderr: Buffer;
+  readonly noted: Output | null;
 }
 
 /** Synonyms that Node does not use when it names the signal that ended a process. */
@@ -171,7 +167,7 @@ function readSize(body: Buffer, at: number): number | null {
   return high === 0xffff_ffff ? null : high * 2 ** 32 + body.readUInt32LE(at);
 }
 
-function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): NotedBytes {
+function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): Output {
   if (body.length !== at + stdoutBytes + stderrBytes) throw new FrameError(`a frame of type E with ${body.length - at} bytes of output instead of ${stdoutBytes + stderrBytes}`);
   const bytes = Buffer.from(body.subarray(at)); // not a part of a larger one that it would keep alive
   return {stdout: bytes.subarray(0, stdoutBytes), stderr: bytes.subarray(stdoutBytes)};

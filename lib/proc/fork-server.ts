@@ -11,7 +11,7 @@ import {limits} from '../base/limits';
 import {functionPath} from './environment';
 
 /** Connects to the fork server that lives in the run directory. Null if there is none. */
-export function findForkServer(runDir: string): Promise<Socket | null> {
+function findForkServer(runDir: string): Promise<Socket | null> {
   return new Promise((resolve, reject) => {
     const socket = connect(join(runDir, 'forker.sock'));
     socket.once('connect', () => {
@@ -52,7 +52,7 @@ export function ganetiForkerEnvironment({mlock, debug, syslog}: GanetiForkerOpti
 }
 
 /** Starts a fork server and resolves once it listens. Rejects with what it said if it does not. */
-export function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promise<void> {
+function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, [runDir], {detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', 'pipe', 'pipe']});
     let said = '';
