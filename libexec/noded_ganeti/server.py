@@ -17,6 +17,7 @@ MAX_UNSPOOLED = 64 * 1024 + 1  # output sent back of a call without files, per s
 FRAMES_A_TURN = 32  # then others are heard
 IDLE_SECONDS = 10 * 60  # alone and without calls for so long: leave
 RETRY_SECONDS = 0.010  # after an error of the system that must pass
+LOOK_SECONDS = 1  # while calls run: Python ignores it when it cannot write the byte that tells of a SIGCHLD
 
 
 def _boot_ticks():
@@ -44,7 +45,7 @@ class Server:
         self._ending_daemon = set()  # keys of calls after which the daemon is to end
         self._quitting = False
         self._reap_again = False  # reaping stopped for lack of room, and the signal has been read
-        self._reap_at = None
+        self._look_at = None
         self._idle_since = time.monotonic()
 
     # ---- starting ----
@@ -77,6 +78,7 @@ class Server:
             call.out, call.err = streams.out, streams.err
             streams.out = streams.err = -1
         self._calls.add(call)
+        self._look_within(LOOK_SECONDS)
         if call.spooled:
             if not start.has(frames.INLINE):
                 self._spool.unlink(call.key, 'args')
@@ -170,9 +172,13 @@ class Server:
         for at in range(0, len(notices), frames.KEY):
             self._ending_daemon.add(notices[at:at + frames.KEY].decode('ascii'))
 
+    def _look_within(self, seconds):
+        if self._look_at is None:
+            self._look_at = time.monotonic() + seconds
+
     def _reap(self):
         """SIGCHLDs coalesce: reaps until there is nothing left."""
-        self._reap_at = None
+        self._look_at = None
         while True:
             self._reap_again = not self._daemon.has_room()
             if self._reap_again:
@@ -180,6 +186,8 @@ class Server:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if info is None:
+                    if self._calls.running > 0:
+                        self._look_within(LOOK_SECONDS)
                     return
                 call = self._calls.of_pid(info.si_pid)
                 leads = call is not None and call.runs
@@ -190,7 +198,7 @@ class Server:
             except ChildProcessError:
                 return
             except OSError:
-                self._reap_at = time.monotonic() + RETRY_SECONDS
+                self._look_within(RETRY_SECONDS)
                 return
             if leads:
                 self._end(call, status, rusage)
@@ -327,7 +335,7 @@ class Server:
         """Milliseconds; None is for ever."""
         if self._daemon.has_room() and (self._reap_again or (self._daemon.is_open and self._has_whole_frame())):
             return 0
-        due = [at for at in (self._leftovers.due, self._reap_at) if at is not None]
+        due = [at for at in (self._leftovers.due, self._look_at) if at is not None]
         if not self._daemon.is_open and self._calls.running == 0:
             due.append(self._idle_since + IDLE_SECONDS)
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
@@ -356,7 +364,7 @@ class Server:
         ready = self._wait()
         if self._wake in ready:
             os.read(self._wake, 4096)
-        if self._wake in ready or self._reap_again or (self._reap_at is not None and time.monotonic() >= self._reap_at):
+        if self._wake in ready or self._reap_again or (self._look_at is not None and time.monotonic() >= self._look_at):
             self._reap()
         if self._daemon.is_open and self._daemon.incoming:
             self._take_frames()
