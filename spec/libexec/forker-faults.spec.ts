@@ -1,5 +1,6 @@
 import {expect} from 'chai';
 import * as fs from 'node:fs';
+import {join} from 'node:path';
 import {describeIf} from '../support/as-root';
 import {buildForker} from '../support/forker-builds';
 import {FaultInjector, injectionProblem} from '../support/injected-faults';
@@ -13,8 +14,8 @@ interface Fault extends InjectedFault {
   /** The stage of the start that fails; or the call goes on, and this is what the fork server says, if anything. */
   readonly stage?: 'journal' | 'open' | 'spawn' | 'exec';
   readonly says?: RegExp;
-  /** The function goes on until its output has names. */
-  readonly settles?: true;
+  /** The function goes on until this was said. */
+  readonly meanwhile?: true;
 }
 
 const journal = /cannot write to the journal/;
@@ -31,7 +32,7 @@ const faults: readonly Fault[] = [
   ]),
   {call: 'openat', errno: 'ENOSPC', nth: 1, what: 'the journal', stage: 'journal'},
   {call: 'openat', errno: 'ENOSPC', nth: 3, what: 'the file of stdout', stage: 'open'},
-  ...['ENOSPC', 'ENOMEM'].flatMap((errno): Fault[] => [1, 2].map((nth) => ({call: 'linkat', errno, nth, what: 'a name for the output', says: /cannot have a name/, settles: true}))),
+  ...['ENOSPC', 'ENOMEM'].flatMap((errno): Fault[] => [1, 2].map((nth) => ({call: 'linkat', errno, nth, what: 'a name for the output', says: /cannot have a name/, meanwhile: true}))),
   ...['ENOSPC', 'ENOMEM', 'EAGAIN'].flatMap((errno): Fault[] => [
     {call: 'write', errno, nth: 1, what: 'the journal, for the acceptance', stage: 'journal'},
     {call: 'pwrite64', errno, nth: 1, what: 'the arguments', stage: 'open'},
@@ -69,14 +70,19 @@ describeIf('a system call of the fork server that fails', injectionProblem(), ()
   after(() => bench.dispose());
 
   for (const fault of faults) {
-    const {call, errno, nth, what, stage, says, settles} = fault;
+    const {call, errno, nth, what, stage, says, meanwhile} = fault;
     const title = stage === undefined ? 'ends no call' : stage === 'journal' ? 'refuses a start' : `is a start that failed, with its errno and "${stage}"`;
     it(`${title}: ${call.split(',')[0]} ${nth}, ${errno}, for ${what}`, async () => {
-      const spec = bench.define('prints', `#!/bin/sh\nsetsid sleep 60 &\necho note >&2\n${settles === true ? 'sleep 0.2\n' : ''}exec cat\n`);
+      const gate = join(bench.root, `gate of ${call} ${nth} ${errno}`);
+      const wait = meanwhile === true ? `until [ -e '${gate}' ]; do sleep 0.02; done\n` : '';
+      const spec = bench.define('prints', `#!/bin/sh\nsetsid sleep 60 &\necho note >&2\n${wait}exec cat\n`);
       await injector.inject(bench.forkServer, fault);
       bench.warnings.length = 0;
       const server = bench.forkServer;
       const run: Run = bench.spawn(spec, {args: '[1]'});
+      const itSays = says === undefined ? Promise.resolve() : until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
+      if (meanwhile === true) await itSays;
+      fs.writeFileSync(gate, '');
       await until('it has ended, or is refused', () => run.ending ?? run.refusal ?? false);
       if (stage === 'journal') {
         expect(run.refusal).to.include({code: errno === 'ENOSPC' ? 'spool_full' : 'spawner_unavailable'});
@@ -89,7 +95,7 @@ describeIf('a system call of the fork server that fails', injectionProblem(), ()
         expect(run.ending).to.include({kind: 'not_started', errno, stage});
         expect(run.events).to.deep.equal(['spawn returned', 'ended']);
       }
-      if (says !== undefined) await until(`it says ${says}`, () => bench.warnings.some((warning) => says.test(warning)));
+      await itSays;
       // What was left behind is looked for while faults are still to come; but every child has a count of its own.
       await bench.nothingLeftOf(run);
       await injector.release();
