@@ -77,7 +77,7 @@ describeSpawners('what an ended function process left behind', (bench) => {
   });
 
   it('is told from what other functions are doing at the same time', async () => {
-    const running = bench().spawn(bench().define('innocent', '#!/bin/sh\nsetsid sleep 60 &\necho ready >&2\nwait\n'));
+    const running = bench().spawn(bench().define('innocent', '#!/bin/sh\nsetsid perl -e \'print STDERR "ready\\n"; sleep 60\' &\nwait\n'));
     await running.ready();
     const before = bench().processesOf(running);
     await bench().nothingLeftOf(await bench().run(bench().define('guilty', '#!/bin/sh\nsetsid sleep 60 &\n')));

@@ -3,6 +3,7 @@ import sinon from 'sinon';
 import {outcomeOf} from '../../lib/base/outcome';
 import {limits} from '../../lib/base/limits';
 import {describeSpawners} from '../support/spawner-bench';
+import {until} from '../support/until';
 
 const stubborn = '#!/bin/sh\ntrap "" TERM\necho ready >&2\nwhile :; do sleep 0.05; done\n';
 
@@ -44,7 +45,7 @@ describeSpawners('what it reports, and when', (bench) => {
   it('signals the whole process group', async () => {
     const run = bench().spawn(bench().define('family', '#!/bin/sh\nsleep 60 &\nsleep 60 &\necho ready >&2\nwait\n'));
     await run.ready();
-    expect(bench().processesOf(run)).to.have.length(3);
+    await until('all three run', () => bench().processesOf(run).length === 3);
     run.process.signal('terminate');
     await run.ended();
     await bench().nothingLeftOf(run);

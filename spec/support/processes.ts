@@ -14,7 +14,7 @@ export function allProcesses(): number[] {
   return readdirSync('/proc').map(Number).filter(Number.isInteger);
 }
 
-/** Living processes with this `NAME=value` in the environment that they were started with. */
+/** Living processes with this `NAME=value` in the environment that they were started with. One that is in the middle of execve(2) has none. */
 export function processesWith(variable: string): number[] {
   return allProcesses().filter((pid) => environmentOf(pid).includes(`\0${variable}\0`));
 }
