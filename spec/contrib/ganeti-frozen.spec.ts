@@ -21,7 +21,7 @@ describeIf('Ganeti\'s RPC client and a node that stands still', noGaneti, () => 
     world = await new GanetiWorld().open();
     well = await world.noded(addresses.well);
     frozen = await world.noded(addresses.frozen);
-    master = await world.master();
+    master = await world.master({grace: 2});
   });
   after(() => world.dispose());
   afterEach(() => frozen.signal('SIGCONT'));
@@ -60,7 +60,7 @@ describeIf('Ganeti\'s RPC client and a node that stands still', noGaneti, () => 
 
   it('leaves a function alone when the master is killed, and its result can be had', async () => {
     const [started, end] = [world.newFile(), world.newFile()];
-    const mortal = await world.master();
+    const mortal = await world.master({grace: 2});
     const called = mortal.call('until_file', {node: addresses.well}, {args: [started, end]}).catch((error: Error) => error);
     await until('it runs', () => existsSync(started));
     const [call] = await runningCalls(well);

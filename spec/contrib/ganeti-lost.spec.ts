@@ -47,7 +47,7 @@ describeIf('Ganeti\'s RPC client whose answers get lost', noGaneti, () => {
 
   /** A process that knows nothing of this node. */
   async function fresh<T>(use: (master: Master) => Promise<T>): Promise<T> {
-    const master = await world.master();
+    const master = await world.master({grace: 2});
     try {
       return await use(master);
     } finally {

@@ -115,7 +115,7 @@ describeIf('Ganeti\'s RPC client on nodeds: what comes back', noGaneti, () => {
     expect((await master.call('version', {n1: '127.0.0.1', n2: '127.0.0.2'})).results.n2!.fail_msg).to.match(/^Error 7: /); // as ever: nothing was begun
     await second.start();
     const result = master.call('until_file', {n2: '127.0.0.2'}, {args: [started, end]});
-    await until('it runs', () => existsSync(started));
+    await until('it has said that it runs', () => existsSync(started) && readFileSync(started, 'utf8') !== '');
     await second.stop(); // "terminate": the function is stopped, and its waiters are told
     expect((await result).results.n2!.fail_msg).to.include('shutdown').and.include('of until_file');
     await second.start();
@@ -149,6 +149,6 @@ describeIf('Ganeti\'s RPC client on nodeds: what comes back', noGaneti, () => {
   it('is of 40 nodes as of one', async () => {
     const nodes = Object.fromEntries(Array.from({length: 40}, (_, at) => [`n${at}`, at % 2 === 0 ? '127.0.0.1' : '127.0.0.2']));
     const {results: found} = await master.call('version', nodes);
-    expect(Object.values(found).filter(({payload}) => payload === '3000000')).to.have.length(40);
+    expect(Object.values(found).map(({payload, fail_msg: message}) => message ?? payload)).to.deep.equal(Array(40).fill('3000000'));
   });
 });

@@ -176,14 +176,14 @@ export class GanetiWorld {
     return child;
   }
 
-  /** The RPC client, with the adapter or as Ganeti has it, in small slices. */
-  async master({adapted = true} = {}): Promise<Master> {
+  /** The RPC client, with the adapter or as Ganeti has it, in small slices. An answer that is not there `grace` seconds after its slice is missed: a loaded machine takes some. */
+  async master({adapted = true, grace = 10} = {}): Promise<Master> {
     const line = [join(__dirname, 'rpc-driver.py'), ganetiPackage, adapted ? this.site : '', String(this.port)];
     const child = spawn(python, line, {env: this.environment('node1'), stdio: 'pipe'});
     const master = new Master(child);
     this.processes.push(child);
     this.masters.push(master);
-    if (adapted) await master.configure('conversation', {SLICE: 0.4, GRACE: 2, SILENCE_PATIENCE: 2, RESTART_PATIENCE: 20});
+    if (adapted) await master.configure('conversation', {SLICE: 0.4, GRACE: grace, SILENCE_PATIENCE: 2, RESTART_PATIENCE: 20});
     return master;
   }
 

@@ -6,7 +6,7 @@ import {BuiltNoded} from '../support/built';
 import {Chance, seedOfRun} from '../support/chance';
 import {NodedDaemon} from '../support/daemon';
 import type {Response} from '../support/daemon';
-import {forkServersIn} from '../support/processes';
+import {forkServersIn, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
 
 /** Deaths of noded; of the fork server half as many. More by NODED_SPEC_KILLS. */
@@ -141,6 +141,6 @@ describe('a busy noded and its fork server that are killed again and again', fun
     expect((await daemon.get('/status')).json.counts).to.include({starting: 0, running: 0, stopping: 0});
     await until('nothing is left of calls that have ended', () => daemon.functionProcesses().length === 0);
     expect(await daemon.stop()).to.deep.equal({code: 0, signal: null});
-    expect(forkServersIn(daemon.runDir)).to.deep.equal([]);
+    await noForkServerIn(daemon.runDir);
   });
 });

@@ -5,7 +5,7 @@ import {join} from 'node:path';
 import {BuiltNoded} from '../support/built';
 import {NodedDaemon} from '../support/daemon';
 import type {Response} from '../support/daemon';
-import {forkServersIn, isAlive} from '../support/processes';
+import {forkServersIn, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
 
 /** Ways for noded to end that nobody meant, in answer to signals that it does not use itself. */
@@ -131,7 +131,7 @@ describe('the calls of a noded that died, taken over by the next one', function 
     await until('the wait is open', async () => (await daemon.get('/status')).json.counts.waiters === 1);
     expect(await daemon.stop()).to.deep.equal({code: 0, signal: null});
     expect((await wait).json.call.outcome).to.equal('shutdown');
-    expect(forkers.filter(isAlive)).to.deep.equal([]);
+    await noForkServerIn(daemon.runDir);
     expect(daemon.functionProcesses()).to.deep.equal([]);
   });
 });

@@ -1,5 +1,6 @@
 /** What proc(5) says of the processes that specs have started. */
 import {readFileSync, readdirSync} from 'node:fs';
+import {until} from './until';
 
 function environmentOf(pid: number): string {
   try {
@@ -37,6 +38,11 @@ export function forkServersIn(runDir: string): number[] {
       return false; // gone
     }
   });
+}
+
+/** Waits until no fork server lives in this run directory: the end of its connection is heard before the kernel is done with it. */
+export async function noForkServerIn(runDir: string): Promise<void> {
+  await until('the fork server has gone', () => forkServersIn(runDir).length === 0);
 }
 
 /** Its children, zombies included. Empty if it is gone. */
