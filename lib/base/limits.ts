@@ -113,6 +113,8 @@ export const limits = {
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,
   sweepPauseFactor: 9,
+  /** The pause after a look that could not be made, for want of descriptors or memory. */
+  sweepRetryMs: 1000,
   /** A fork server that was started must listen by then: noded-ganeti loads all of Ganeti, perhaps from a cold disk. */
   forkServerReadyMs: 30_000,
   /** One that is there and says nothing by then is taken for dead, and so long one is looked for; and the pause before the next try. */

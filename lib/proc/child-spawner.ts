@@ -12,8 +12,9 @@ import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
+import {endingOfProcess} from './ending';
+import type {KnownSizes} from './ending';
 import {environment} from './environment';
-import {examineStdout} from './output';
 import type {OutputScanner} from './output';
 import {readBootId, startTimeOf} from './process-tree';
 import type {ProcessTrees} from './process-tree';
@@ -118,10 +119,8 @@ class ChildFunction implements FunctionProcess {
     // In an exit callback others may have been reaped whose callbacks are still to come: signal nobody here.
     child.once('exit', (exitCode, signal) => {
       this.reaped = true;
-      const atMs = wallMs();
-      // A start that failed in exec is no exit: its one line follows in `notStarted`, with the errno.
-      if (this.execFailure(exitCode) === null) this.journal(endedLine({exitCode, signal, atMs}));
-      setImmediate(() => void this.end({exitCode, signal, atMs}));
+      const exit = {exitCode, signal, atMs: wallMs()};
+      setImmediate(() => void this.end(exit));
     });
   }
 
@@ -178,38 +177,49 @@ class ChildFunction implements FunctionProcess {
 
   private async end(exit: Exit): Promise<void> {
     const {key, spec} = this.request;
-    const ending = await this.ending(exit).catch((error: unknown): Ending => {
-      const outputReason = `stdout could not be read: ${messageOf(error)}`;
-      return {kind: 'exited', exitCode: exit.exitCode, signal: exit.signal, output: 'invalid', outputReason, stdoutBytes: 0, stderrBytes: 0, endedAtMs: exit.atMs};
-    });
-    this.sink.ended(ending);
+    const {spool, trees} = this.spawner.options;
+    if (this.unspooled !== null) spool.keepUnspooled(key, await this.unspooled.collect());
+    const errno = this.execFailure(exit.exitCode);
+    this.sink.ended(errno === null ? await this.ending(exit) : this.notStarted(errno, 'exec'));
     // After the answer, which it must not delay.
-    if (!spec.leaveRunning) this.spawner.options.trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
+    if (!spec.leaveRunning) trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
   }
 
-  private async ending({exitCode, signal, atMs}: Exit): Promise<Ending> {
+  private async ending(exit: Exit): Promise<Ending> {
     const {key, spec} = this.request;
     const {spool, newScanner} = this.spawner.options;
-    if (this.unspooled !== null) spool.keepUnspooled(key, await this.unspooled.collect());
-    const sizes = spool.sizes(key);
-    const failure = this.execFailure(exitCode);
-    if (failure !== null) return this.notStarted(failure, 'exec');
-    // Without its file nobody knows what the function wrote: that must not pass for nothing.
-    if (this.unspooled === null && !spool.hasStdout(key)) throw new Error('its file is gone');
-    const maxBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
-    const facts = await examineStdout(spool, key, sizes.stdoutBytes, maxBytes, newScanner);
-    spool.trim(key, sizes);
-    return {kind: 'exited', exitCode, signal, ...facts, ...sizes, endedAtMs: atMs};
+    this.journal(endedLine(exit));
+    const written = this.written();
+    const maxOutputBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
+    const ending = await endingOfProcess(key, exit, written, {source: spool, newScanner, maxOutputBytes});
+    spool.trim(key, {...written, stdoutBytes: written.stdoutBytes ?? 0});
+    return ending;
+  }
+
+  private written(): KnownSizes {
+    const {key} = this.request;
+    const {spool} = this.spawner.options;
+    try {
+      const sizes = spool.sizes(key);
+      return this.unspooled === null && !spool.hasStdout(key) ? {...sizes, stdoutBytes: null} : sizes;
+    } catch (error) {
+      this.warn(`cannot see what it wrote: ${messageOf(error)}`);
+      return {stdoutBytes: null, stderrBytes: 0};
+    }
   }
 
   /** The errno, if it was prlimit that ended and not the function. */
   private execFailure(exitCode: number | null): string | null {
     if (exitCode !== 126 && exitCode !== 127) return null;
-    const {spool} = this.spawner.options;
-    const {stdoutBytes, stderrBytes} = spool.sizes(this.request.key);
-    if (stdoutBytes > 0 || stderrBytes > maxExecFailureBytes) return null;
-    const text = execFailure.exec(spool.read(this.request.key, 'stderr', 0, maxExecFailureBytes).toString())?.[1];
-    return text === undefined ? null : (errnoByText[text] ?? 'EUNKNOWN');
+    const {stdoutBytes, stderrBytes} = this.written();
+    if (stdoutBytes !== 0 || stderrBytes > maxExecFailureBytes) return null;
+    try {
+      const text = execFailure.exec(this.spawner.options.spool.read(this.request.key, 'stderr', 0, maxExecFailureBytes).toString())?.[1];
+      return text === undefined ? null : (errnoByText[text] ?? 'EUNKNOWN');
+    } catch (error) {
+      this.warn(`cannot see why it ended: ${messageOf(error)}`);
+      return null;
+    }
   }
 
   private notStarted(errno: string, stage: string): Ending {

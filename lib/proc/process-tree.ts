@@ -36,34 +36,47 @@ interface Tracked {
   quiet: number;
 }
 
-/** Fields 3 and on of proc(5) stat; null for a process that is gone. A zombie has them still. */
-function readStat(pid: number): readonly string[] | null {
+/** Errors that say nothing about the process, but that the system has no more to look with. */
+const exhausted = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
+
+/** A file of a process in proc(5); null for one that is gone, or another user's. Throws if nothing can be read at present. */
+function readOf(pid: number, name: 'stat' | 'environ'): string | null {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The program's name, in parentheses, may hold anything: count from the last one.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  } catch {
+    return readFileSync(`/proc/${pid}/${name}`, 'latin1');
+  } catch (error) {
+    if (exhausted.has(errnoOf(error))) throw error;
     return null;
   }
 }
 
-const startTimeField = 19;
-
-/** Start time of a process that noded has not reaped, although it may have ended; 0 if there is none. */
-export function startTimeOf(pid: number): number {
-  return Number(readStat(pid)?.[startTimeField] ?? 0);
+/** Fields 3 and on of proc(5) stat. A zombie has them still. */
+function readStat(pid: number): readonly string[] | null {
+  // The program's name, in parentheses, may hold anything: count from the last one.
+  const stat = readOf(pid, 'stat');
+  return stat === null ? null : stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
-/** Session, group, parent and start time of a process; null for one that is gone or a zombie. */
-export function readProcess(pid: number): ProcessInfo | null {
+const startTimeField = 19;
+
+/** Start time of a process that noded has not reaped, although it may have ended; 0 if there is none or it cannot be read. */
+export function startTimeOf(pid: number): number {
+  try {
+    return Number(readStat(pid)?.[startTimeField] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** Session, group, parent and start time of a process; null for one that is gone or a zombie. Throws if nothing can be read at present. */
+function readProcess(pid: number): ProcessInfo | null {
   const fields = readStat(pid);
   if (fields === null || fields[0] === 'Z' || fields[0] === 'X') return null;
   return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[startTimeField])};
 }
 
-/** SIGKILL to one process, if the pid is still its own. */
-export function killProcess({pid, startTime}: {readonly pid: number; readonly startTime: number | null}): void {
-  if (pid === 0 || readProcess(pid)?.startTime !== startTime) return;
+/** SIGKILL to one process, if the pid is known to be still its own. */
+export function killProcess({pid, startTime}: {readonly pid: number; readonly startTime: number}): void {
+  if (pid === 0 || startTime === 0 || startTimeOf(pid) !== startTime) return;
   try {
     process.kill(pid, 'SIGKILL');
   } catch (error) {
@@ -77,11 +90,7 @@ export function readBootId(): string {
 }
 
 function keyOf(pid: number): string | null {
-  try {
-    return /(?:^|\0)NODED_CALL_KEY=([0-9a-f]{16})(?:\0|$)/.exec(readFileSync(`/proc/${pid}/environ`, 'latin1'))?.[1] ?? null;
-  } catch {
-    return null; // gone, or another user's: then it is none of ours
-  }
+  return /(?:^|\0)NODED_CALL_KEY=([0-9a-f]{16})(?:\0|$)/.exec(readOf(pid, 'environ') ?? '')?.[1] ?? null;
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -96,6 +105,8 @@ export class ProcessTrees {
   /** Looks are paced, however many ends come: a look at every one of them would be most of what noded does. */
   private nextLookAt = -Infinity;
   private awaited = 0;
+  /** Looks in a row that could not be made. */
+  private failures = 0;
   private endPause: () => void = () => {};
 
   constructor(private readonly options: ProcessTreesOptions) {}
@@ -119,9 +130,9 @@ export class ProcessTrees {
     while (this.tracked.size > 0) {
       await this.pause();
       const begin = monotonicMs();
-      await this.look();
+      await this.look().then(() => (this.failures = 0), (error: unknown) => this.missLook(error));
       const end = monotonicMs();
-      this.nextLookAt = end + Math.max(limits.sweepPauseMs, limits.sweepPauseFactor * (end - begin));
+      this.nextLookAt = end + Math.max(this.failures > 0 ? limits.sweepRetryMs : limits.sweepPauseMs, limits.sweepPauseFactor * (end - begin));
     }
     this.running = null;
   }
@@ -150,6 +161,13 @@ export class ProcessTrees {
       if (tracked.quiet >= (tracked.root.mayBeStarting === true ? limits.sweepLooksAtStart : 1)) this.forget(tracked);
       else if (tracked.quiet === 0 && ++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, [...found].filter(([, owner]) => owner === tracked).map(([pid]) => pid));
     }
+  }
+
+  /** Without descriptors nothing can be seen: what is to be found then is looked for again. */
+  private missLook(error: unknown): void {
+    this.failures += 1;
+    if (this.failures === 1) this.options.log.warn({calls: this.tracked.size}, `cannot look for what functions left behind, and tries again: ${messageOf(error)}`);
+    for (const tracked of [...this.tracked.values()]) if (++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, []);
   }
 
   private async snapshot(): Promise<Map<number, ProcessInfo>> {

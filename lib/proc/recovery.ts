@@ -70,5 +70,5 @@ function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId:
   const startTime = started?.startTime ?? null;
   if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime, mayBeStarting: started === null});
   // What a `leave_running` function started may go on; the function process itself has nobody to report to.
-  else killProcess({pid, startTime});
+  else killProcess({pid, startTime: startTime ?? 0});
 }

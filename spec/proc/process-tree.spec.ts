@@ -6,6 +6,7 @@ import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
 import {ProcessTrees} from '../../lib/proc/process-tree';
 import {turn} from '../support/clock';
+import {withoutDescriptors} from '../support/no-descriptors';
 import {isAlive} from '../support/processes';
 import {until} from '../support/until';
 
@@ -62,6 +63,31 @@ describe('the look for what functions left behind', () => {
       await once(child, 'spawn');
       await trees.idle();
       expect(isAlive(child.pid!)).to.equal(false);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
+
+  it('is made again when nothing could be opened, and says so once', async () => {
+    const key = drawKey();
+    const child = spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {NODED_CALL_KEY: key}});
+    try {
+      await once(child, 'spawn');
+      const without = withoutDescriptors('sleep 0.2');
+      await until('nothing can be opened', () => {
+        try {
+          nodeFs.closeSync(nodeFs.openSync('/dev/null', 'r'));
+          return false;
+        } catch {
+          return true;
+        }
+      });
+      trees.sweep({key, pid: 0, startTime: null});
+      await trees.idle();
+      await without;
+      expect(isAlive(child.pid!)).to.equal(false);
+      expect(warnings).to.have.length(1);
+      expect(warnings[0]).to.match(/^cannot look for what functions left behind, and tries again: EMFILE/);
     } finally {
       child.kill('SIGKILL');
     }

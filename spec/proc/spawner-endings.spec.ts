@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {outcomeOf} from '../../lib/base/outcome';
+import {withoutDescriptors} from '../support/no-descriptors';
 import {describeSpawners} from '../support/spawner-bench';
 import type {Run, SpawnerBench} from '../support/spawner-bench';
 
@@ -144,5 +145,13 @@ describeSpawners('a function process that cannot be started', (bench) => {
   it('does not take a function for one that could not be started because it exits 127', async () => {
     const run = await bench().run(bench().define('lost', '#!/bin/sh\nno-such-command\n'));
     expect(run.ending).to.include({kind: 'exited', exitCode: 127});
+  });
+
+  it('nor because nobody can look at what it wrote, for want of descriptors', async () => {
+    const run = bench().spawn(bench().define('unread', '#!/bin/sh\ntrap "exit 127" USR1\necho ready >&2\nwhile :; do sleep 0.02; done\n'));
+    await run.ready();
+    // The specs' own process is the daemon here.
+    await Promise.all([withoutDescriptors(`kill -USR1 ${run.pid}; while kill -0 ${run.pid}; do sleep 0.05; done; sleep 0.5`), run.ended()]);
+    expect(run.ending).to.include({kind: 'exited', exitCode: 127, output: 'empty'});
   });
 });

@@ -80,8 +80,11 @@ describe('connections', () => {
         else connection[how]();
       }
       await until('all waits are dropped', async () => (await waiters()) === 0);
-      const {calls} = JSON.parse((await node.get('/calls?state=running')).text) as {calls: {id: string}[]};
-      expect(calls).to.have.lengthOf(2);
+      const running = async (): Promise<{id: string}[]> => (JSON.parse((await node.get('/calls?state=running')).text) as {calls: {id: string}[]}).calls;
+      const calls = await until('both calls run', async () => {
+        const found = await running();
+        return found.length === 2 && found;
+      });
       expect(calls.map(({id}) => id)).to.include(callId);
       for (const {id} of calls) await node.put('AbortFunction', {fnc_id: id, timeout: 10});
     });
