@@ -115,6 +115,8 @@ export const limits = {
   sweepPauseFactor: 9,
   /** The pause after a look that could not be made, for want of descriptors or memory. */
   sweepRetryMs: 1000,
+  /** How long ago a call may have ended whose fork server died before it had killed what the call left behind. */
+  leftoverMemoryMs: 10_000,
   /** A fork server that was started must listen by then: noded-ganeti loads all of Ganeti, perhaps from a cold disk. */
   forkServerReadyMs: 30_000,
   /** One that is there and says nothing by then is taken for dead, and so long one is looked for; and the pause before the next try. */

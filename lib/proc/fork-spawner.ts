@@ -45,6 +45,8 @@ export class ForkSpawner implements Spawner {
   private readonly names = new Set<string>();
   /** Ends of calls that nobody has taken over yet. */
   private readonly early = new Map<string, EndedFrame>();
+  /** When calls ended lately, by key: the fork server may still be after what they left behind. */
+  private readonly endedAt = new Map<string, number>();
   private outgoing: Buffer[] = [];
   private closing = false;
 
@@ -206,15 +208,31 @@ export class ForkSpawner implements Spawner {
   }
 
   private async ended(running: Running, frame: EndedFrame): Promise<void> {
-    const {key, spooled, stdout, stderr} = running;
+    const {key, leaveRunning, spooled, stdout, stderr} = running;
     const {spool} = this.options;
     this.running.delete(key);
+    if (!leaveRunning) this.remember(key);
     const {exitCode, signal, errno, stage, endedAtMs: atMs, noted} = frame;
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};
     running.sink.ended(await this.endingOf(running, ended, spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key)));
+  }
+
+  private remember(key: string): void {
+    const now = monotonicMs();
+    for (const [old, at] of this.endedAt) {
+      if (now - at <= limits.leftoverMemoryMs) break;
+      this.endedAt.delete(old);
+    }
+    this.endedAt.set(key, now);
+  }
+
+  /** The fork server may have died after the end of a call and before it had killed what that left behind. */
+  private sweepEnded(): void {
+    for (const key of this.endedAt.keys()) this.options.trees.sweep({key, pid: 0, startTime: null, mayBeStarting: true});
+    this.endedAt.clear();
   }
 
   private endingOf({key, spooled, maxOutputBytes}: Running, ended: EndedLine, sizes: KnownSizes): Promise<Ending> {
@@ -229,6 +247,7 @@ export class ForkSpawner implements Spawner {
     this.outgoing = [];
     this.unavailable = 'the connection to the fork server is lost; it is being looked for';
     this.options.log.warn({calls: this.running.size}, this.unavailable);
+    this.sweepEnded();
     void this.reconnect();
   }
 

@@ -17,7 +17,7 @@ export interface TreeRoot {
   readonly pid: number;
   /** Field 22 of proc(5) stat when it was started; null if noded has reaped the process itself. */
   readonly startTime: number | null;
-  /** Its fork server may have died between fork and exec, when the process carries nothing yet: then one look that finds nothing proves nothing. */
+  /** Something of it may be between fork and exec, or in the middle of an exec, when a process carries nothing: then one look that finds nothing proves nothing. */
   readonly mayBeStarting?: boolean;
 }
 

@@ -115,6 +115,16 @@ for (const kind of forkers) {
       for (const run of [running, stopped, early]) expect(run.events).to.deep.equal(['spawn returned', 'started', 'ended']);
     });
 
+    it('is not needed any more to kill what a call left behind that ended just before it died', async () => {
+      const spec = bench.define('leaves', '#!/bin/sh\ni=0; while [ $i -lt 20 ]; do setsid sh -c \'trap "" TERM; sleep 60\' & i=$((i + 1)); done\n');
+      const server = bench.forkServer;
+      const run = bench.spawn(spec, {atEnd: () => process.kill(server, 'SIGKILL')});
+      await run.ended();
+      await bench.nothingLeftOf(run);
+      await until('there is another one', () => bench.spawner.unavailable === null && bench.forkServer !== server);
+      expect((await bench.run(bench.define('after', '#!/bin/sh\necho 3\n'))).stdout).to.equal('3\n');
+    });
+
     it('has memory and open files as before after some hundred calls', async () => {
       const spec = bench.define('tiny', '#!/bin/sh\n');
       const files = (): number => fs.readdirSync(`/proc/${bench.forkServer}/fd`).length;

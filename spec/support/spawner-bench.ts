@@ -103,6 +103,8 @@ export interface SpawnOptions {
   readonly unspooled?: boolean;
   /** Called when the files are made and nothing is started yet. */
   readonly meanwhile?: (key: string) => void;
+  /** Called the moment its end is reported. */
+  readonly atEnd?: () => void;
 }
 
 export class SpawnerBench {
@@ -166,7 +168,7 @@ export class SpawnerBench {
     };
   }
 
-  spawn(spec: FunctionSpec, {args = 'null', requestId = null, traceparent = null, unspooled = false, meanwhile}: SpawnOptions = {}): Run {
+  spawn(spec: FunctionSpec, {args = 'null', requestId = null, traceparent = null, unspooled = false, meanwhile, atEnd}: SpawnOptions = {}): Run {
     const run = new Run(drawKey(), this.spool);
     const bytes = Buffer.from(args);
     const inline = bytes.length <= this.spawner.inlineArgsBytes;
@@ -182,6 +184,7 @@ export class SpawnerBench {
       ended: (ending) => {
         run.events.push('ended');
         run.ending = ending;
+        atEnd?.();
       },
       refused: (refusal) => {
         run.events.push('refused');
