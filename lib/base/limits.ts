@@ -108,7 +108,9 @@ export const limits = {
   stopReportMs: 10_000,
   /** Looking through /proc for what an ended function left behind: rounds before it is called unkillable. */
   sweepRounds: 50,
-  /** Looks, each after a pause, that must find nothing of a process that may have been between fork and exec. */
+  /** Looks in a row that must find nothing: a process in the middle of an exec has no environment, and a list that is read while it changes may miss one. */
+  sweepLooks: 2,
+  /** The same where something may have been between fork and exec. */
   sweepLooksAtStart: 4,
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,

@@ -231,7 +231,7 @@ export class ForkSpawner implements Spawner {
 
   /** The fork server may have died after the end of a call and before it had killed what that left behind. */
   private sweepEnded(): void {
-    for (const key of this.endedAt.keys()) this.options.trees.sweep({key, pid: 0, startTime: null, mayBeStarting: true});
+    for (const key of this.endedAt.keys()) this.options.trees.sweep({key, pid: 0, startTime: null});
     this.endedAt.clear();
   }
 

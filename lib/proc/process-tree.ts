@@ -17,7 +17,7 @@ export interface TreeRoot {
   readonly pid: number;
   /** Field 22 of proc(5) stat when it was started; null if noded has reaped the process itself. */
   readonly startTime: number | null;
-  /** Something of it may be between fork and exec, or in the middle of an exec, when a process carries nothing: then one look that finds nothing proves nothing. */
+  /** Its fork server may have died between fork and exec, when a process carries nothing yet. */
   readonly mayBeStarting?: boolean;
 }
 
@@ -158,7 +158,7 @@ export class ProcessTrees {
     const survivors = new Set(found.values());
     for (const tracked of looked) {
       tracked.quiet = survivors.has(tracked) ? 0 : tracked.quiet + 1;
-      if (tracked.quiet >= (tracked.root.mayBeStarting === true ? limits.sweepLooksAtStart : 1)) this.forget(tracked);
+      if (tracked.quiet >= (tracked.root.mayBeStarting === true ? limits.sweepLooksAtStart : limits.sweepLooks)) this.forget(tracked);
       else if (tracked.quiet === 0 && ++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, [...found].filter(([, owner]) => owner === tracked).map(([pid]) => pid));
     }
   }
