@@ -90,9 +90,9 @@ export class Run {
     return until('the function process has ended', () => this.ending ?? false);
   }
 
-  /** The function says that it is ready, on stderr. */
+  /** The function says that it is ready, on stderr, and its start has been reported: the one may be seen before the other. */
   ready(): Promise<true> {
-    return until('the function is ready', () => this.stderr.includes('ready'));
+    return until('the function is ready', () => this.pid > 0 && this.stderr.includes('ready'));
   }
 }
 
