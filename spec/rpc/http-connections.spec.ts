@@ -1,6 +1,6 @@
 /** Connections: kept, crowded, half closed and broken off (DESIGN.md section 8: one request in flight per socket). */
 import {expect} from 'chai';
-import {readFileSync} from 'node:fs';
+import {existsSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {CertificateShop, fingerprintOf, roleText} from '../support/certificates';
 import {NodedDaemon} from '../support/daemon';
@@ -36,9 +36,12 @@ describe('connections', () => {
     const text = putText('StartFunction', {fn_name: 'tally', fn_args: mark, timeout: 20});
     for (let batch = 0; batch < 20; batch += 1) connection.write(text.repeat(1_000));
     await connection.end(20_000);
+    // The connection is closed while the rest is still coming: the reset that this makes may overtake the answers.
     const answers = parseAnswers(connection.bytes);
-    expect(answers.map(({status}) => status)).to.deep.equal([200, 429]);
-    expect(JSON.parse(answers[1]!.body)).to.include({code: 'too_many_in_flight', started: 'no'});
+    expect([200, 429].slice(0, answers.length)).to.deep.equal(answers.map(({status}) => status));
+    if (answers.length === 2) expect(JSON.parse(answers[1]!.body)).to.include({code: 'too_many_in_flight', started: 'no'});
+    expect(sampleOf((await node.get('/metrics')).text, 'noded_refused_total{code="too_many_in_flight"}')).to.equal(1);
+    await until('the one has run', () => existsSync(mark) && readFileSync(mark, 'utf8') !== '');
     expect((await node.startFunction('cat', 1, 20)).json.result).to.equal(1);
     expect(readFileSync(mark, 'utf8')).to.equal('x\n');
     expect((JSON.parse((await node.get('/calls?fn_name=tally')).text) as {calls: object[]}).calls).to.have.lengthOf(1);
