@@ -97,7 +97,10 @@ export class HttpBinding {
     this.server.maxConnections = options.maxConnections;
     this.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, true));
     this.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, false));
-    this.server.on('connect', (_request: IncomingMessage, socket: Socket) => this.refuseSocket('CONNECT', 'bad_request', socket));
+    this.server.on('connect', (_request: IncomingMessage, socket: Socket) => {
+      socket.on('error', () => socket.destroy()); // Node has let go of the socket, and of its errors
+      this.refuseSocket('CONNECT', 'bad_request', socket);
+    });
     this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.clientError(error, socket));
     this.server.on('drop', () => options.log.info({max: options.maxConnections}, 'a connection was refused: too many are open'));
     if (options.tls === null) return;

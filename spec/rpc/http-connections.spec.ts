@@ -63,6 +63,17 @@ describe('connections', () => {
     expect(await waiters()).to.equal(0);
   });
 
+  it('that are reset over the refusal of a CONNECT end nothing but themselves', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      const connection = await open();
+      connection.write('CONNECT noded:1811 HTTP/1.1\r\nHost: noded\r\n\r\n');
+      await connection.answers(1);
+      connection.reset();
+    }
+    expect((await node.get('/status')).status).to.equal(200);
+    expect(node.log).not.to.include('nobody expected');
+  });
+
   for (const how of ['end', 'destroy', 'reset'] as const) {
     it(`that ${how === 'end' ? 'are half closed' : how === 'destroy' ? 'are closed' : 'are reset'} while they wait drop their waits, and never the call`, async () => {
       const {fnc_id: callId} = (await node.startFunction('forever', null, 0)).json;
