@@ -48,6 +48,8 @@ export const ganetiDefaults = {
 
 /** Fixed limits. */
 export const limits = {
+  /** Of the files that noded may have open, connections: the rest is for calls. */
+  connectionShare: 0.8,
   /** Nesting of a request, and of a function's output; as deep as any real document, shallow for a scanner's stack. */
   maxDepth: 128,
   /** Calls that one WaitForFunctions may name. */

@@ -11,6 +11,7 @@ import {CallTable} from '../call/call-table';
 import {withBuiltIns} from '../proc/built-ins';
 import {Catalog, scanFunctions} from '../proc/catalog';
 import type {Scan} from '../proc/catalog';
+import {readHardNoFile} from '../proc/child-spawner';
 import {ProcessTrees, readBootId} from '../proc/process-tree';
 import {Spool} from '../proc/spool';
 import {ganetiBinding} from '../rpc/ganeti';
@@ -54,6 +55,7 @@ export class Daemon {
   private readonly instance = `${readBootId()}:${process.pid}:${wallMs()}`;
   private readonly begin = monotonicMs();
   private readonly trust: Trust;
+  private readonly maxConnections: number;
 
   private constructor(
     private readonly config: Config,
@@ -62,6 +64,7 @@ export class Daemon {
   ) {
     const {spool, trees, chosen, trust} = parts;
     this.trust = trust;
+    this.maxConnections = this.affordableConnections();
     this.trees = trees;
     this.metrics = new Metrics(log);
     this.table = new CallTable(config.limits, chosen.spawner, spool, this.metrics);
@@ -75,7 +78,7 @@ export class Daemon {
       tls: trust.options,
       authorize: (peer) => trust.authorize(peer),
       ...(config.spawner === 'ganeti' ? {guest: ganetiBinding({...shared, isProcedure: (name) => chosen.builtIns.has(name)})} : {}),
-      maxConnections: config.limits.maxConnections,
+      maxConnections: this.maxConnections,
       instance: this.instance,
     });
     if (trust.options !== null) trust.attach(this.http.server as HttpsServer);
@@ -118,6 +121,14 @@ export class Daemon {
 
   endSpawner(leavesRunning: boolean): Promise<void> {
     return this.parts.chosen.end(leavesRunning);
+  }
+
+  /** Connections must not take the descriptors that their calls need. */
+  private affordableConnections(): number {
+    const {maxConnections} = this.config.limits;
+    const affordable = Math.floor(readHardNoFile() * limits.connectionShare);
+    if (affordable < maxConnections) this.log.warn({max: affordable}, `max_connections is ${affordable}, not ${maxConnections}: the limit of open files is too low`);
+    return Math.min(maxConnections, affordable);
   }
 
   private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
@@ -189,7 +200,7 @@ export class Daemon {
   }
 
   private status(): object {
-    const {maxCalls, maxUrgentCalls, maxWaiters, maxConnections, maxRequestBytes, maxOutputBytes, maxWaitMs, keepResultMs, maxResults, maxSpoolBytes, minFreeBytes} = this.config.limits;
+    const {maxCalls, maxUrgentCalls, maxWaiters, maxRequestBytes, maxOutputBytes, maxWaitMs, keepResultMs, maxResults, maxSpoolBytes, minFreeBytes} = this.config.limits;
     return {
       instance: this.instance,
       version,
@@ -206,7 +217,7 @@ export class Daemon {
         max_calls: maxCalls,
         max_urgent_calls: maxUrgentCalls,
         max_waiters: maxWaiters,
-        max_connections: maxConnections,
+        max_connections: this.maxConnections,
         max_request: maxRequestBytes,
         max_output: maxOutputBytes,
         max_wait: maxWaitMs / 1000,

@@ -41,7 +41,7 @@ function commandLine({spec}: SpawnRequest, hardNoFile: number): readonly [string
 }
 
 /** The daemon's own hard limit of open files: a soft one cannot be above it. */
-function readHardNoFile(): number {
+export function readHardNoFile(): number {
   const hard = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1];
   return hard === undefined ? Infinity : Number(hard);
 }

@@ -74,6 +74,16 @@ describe('connections', () => {
     expect(node.log).not.to.include('nobody expected');
   });
 
+  it('are no more than leave descriptors for calls, whatever the configuration says', async () => {
+    const poor = await NodedDaemon.start({functions, wrapper: ['prlimit', '--nofile=500:500']});
+    try {
+      expect((await poor.get('/status')).json).to.have.nested.property('limits.max_connections', 400);
+      expect(poor.logLines().map(({msg}) => msg)).to.include('max_connections is 400, not 12000: the limit of open files is too low');
+    } finally {
+      await poor.dispose();
+    }
+  });
+
   for (const how of ['end', 'destroy', 'reset'] as const) {
     it(`that ${how === 'end' ? 'are half closed' : how === 'destroy' ? 'are closed' : 'are reset'} while they wait drop their waits, and never the call`, async () => {
       const {fnc_id: callId} = (await node.startFunction('forever', null, 0)).json;
