@@ -63,6 +63,11 @@ export class ConfigError extends Error {
   override readonly name: string = 'ConfigError';
 }
 
+/** There is no such address to listen on, or not yet: exit 71, which the unit tries again. */
+export class AddressError extends ConfigError {
+  override readonly name: string = 'AddressError';
+}
+
 /** The command line itself is wrong: exit 64. */
 export class UsageError extends ConfigError {
   override readonly name: string = 'UsageError';
@@ -195,11 +200,11 @@ function readRoles(file: Section): readonly Role[] {
   });
 }
 
-/** An address of a network interface, of IPv4 if it has any. Throws a ConfigError if it has none. */
+/** An address of a network interface, of IPv4 if it has any. Throws an AddressError if it has none. */
 function addressOf(interfaceName: string): string {
   const addresses = networkInterfaces()[interfaceName];
   const found = addresses?.find(({family}) => family === 'IPv4') ?? addresses?.[0];
-  if (found === undefined) throw new ConfigError(`the interface ${interfaceName} has no address`);
+  if (found === undefined) throw new AddressError(`the interface ${interfaceName} has no address`);
   return found.address;
 }
 

@@ -6,7 +6,7 @@ import {LogSink, createLog, forTerminal} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError} from '../proc/run-dir';
 import {loadTls} from '../rpc/tls';
-import {ConfigError, UsageError, absolutePaths, readConfig} from './config';
+import {AddressError, ConfigError, UsageError, absolutePaths, readConfig} from './config';
 import type {CommandLine, Config} from './config';
 import {BindError} from './daemon';
 import {closeInherited, detach, isDetached, tellParent} from './detach';
@@ -67,6 +67,7 @@ const complain = (message: string): void => {
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exitCodes.usage;
+  if (error instanceof AddressError) return exitCodes.bind;
   if (error instanceof ConfigError) return exitCodes.config;
   if (error instanceof RunDirError) return error.kind === 'locked' ? exitCodes.locked : exitCodes.runDir;
   if (error instanceof BindError) return exitCodes.bind;

@@ -86,6 +86,10 @@ describe('the exit codes of noded, each with its one clear line', function () {
     expect(await daemon.stop()).to.deep.equal({code: 0, signal: null});
   });
 
+  it('71 for an interface that has no address, or not yet', async () => {
+    await expectOne(['--no-ssl', '-c', daemon.configFile, '-i', 'no-such-interface'], 71, /^noded: the interface no-such-interface has no address$/);
+  });
+
   it('71 for a port that is taken, at once, although results were taken over that live for an hour', async () => {
     await daemon.start();
     await daemon.startFunction('cat', 1, 20);
