@@ -99,3 +99,8 @@ export function errnoOf(error: unknown): string {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Whether it says nothing about what was asked for, but that the system has no more to look at it with: it passes. */
+export function isExhausted(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM'].includes(errnoOf(error));
+}

@@ -117,8 +117,12 @@ export const limits = {
   /** The pause between two looks, and as a multiple of what the last look took: at most a tenth of one core. */
   sweepPauseMs: 50,
   sweepPauseFactor: 9,
-  /** The pause after a look that could not be made, for want of descriptors or memory. */
+  /** The pause after a look that could not be made, for want of descriptors or memory; and after how many in a row nothing is looked for any more. */
   sweepRetryMs: 1000,
+  sweepRetries: 60,
+  /** Output that cannot be looked at for want of descriptors or memory: looks in all, and the pause between two. */
+  outputTries: 100,
+  outputRetryMs: 100,
   /** How long ago a call may have ended whose fork server died before it had killed what the call left behind. */
   leftoverMemoryMs: 10_000,
   /** A fork server that was started must listen by then: noded-ganeti loads all of Ganeti, perhaps from a cold disk. */

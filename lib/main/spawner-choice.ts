@@ -5,10 +5,12 @@ import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
 import {ChildSpawner} from '../proc/child-spawner';
-import {ForkSpawner} from '../proc/fork-spawner';
+import {isWithoutForkServer} from '../proc/fork-server';
+import {ForkSpawner, FrameVersionError} from '../proc/fork-spawner';
 import type {LiveCall} from '../proc/fork-call';
 import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
+import {RunDirError} from '../proc/run-dir';
 import type {Spool} from '../proc/spool';
 import {ConfigError} from './config';
 import type {Config} from './config';
@@ -77,7 +79,7 @@ async function useForkServer(program: string, runDir: string, {forkerEnv, ...par
   }
 }
 
-/** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had. */
+/** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had, a RunDirError if there is one that cannot be used. */
 export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
   if (wanted === 'child') return useChild(parts);
   const name = wanted === 'ganeti' ? 'noded-ganeti' : 'noded-forker';
@@ -90,6 +92,8 @@ export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: Sp
   try {
     return await useForkServer(program, runDir, parts);
   } catch (error) {
+    // Who does not know its calls would kill them; it may answer at the next start.
+    if (!(error instanceof FrameVersionError) && !isWithoutForkServer(runDir)) throw new RunDirError('locked', `the fork server of ${runDir} cannot be used, and may have calls: ${messageOf(error)}`);
     if (wanted !== 'auto') throw new ConfigError(`spawner = "${wanted}": ${messageOf(error)}`);
     parts.log.warn({}, `no fork server: ${messageOf(error)}; functions are started by Node, and do not outlive a crash of noded`);
     return useChild(parts);

@@ -12,7 +12,7 @@ import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
-import {endingOfProcess} from './ending';
+import {endingOfProcess, sizesNow} from './ending';
 import type {KnownSizes} from './ending';
 import {environment} from './environment';
 import type {OutputScanner} from './output';
@@ -192,20 +192,16 @@ class ChildFunction implements FunctionProcess {
     const written = this.written();
     const maxOutputBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
     const ending = await endingOfProcess(key, exit, written, {source: spool, newScanner, maxOutputBytes});
-    spool.trim(key, {...written, stdoutBytes: written.stdoutBytes ?? 0});
+    // Output that nobody could look at stays on file.
+    spool.trim(key, written.stdoutBytes === null ? {stdoutBytes: Infinity, stderrBytes: Infinity} : {...written, stdoutBytes: written.stdoutBytes});
     return ending;
   }
 
   private written(): KnownSizes {
     const {key} = this.request;
     const {spool} = this.spawner.options;
-    try {
-      const sizes = spool.sizes(key);
-      return this.unspooled === null && !spool.hasStdout(key) ? {...sizes, stdoutBytes: null} : sizes;
-    } catch (error) {
-      this.warn(`cannot see what it wrote: ${messageOf(error)}`);
-      return {stdoutBytes: null, stderrBytes: 0};
-    }
+    const sizes = sizesNow(spool, key);
+    return this.unspooled === null && sizes.stdoutBytes === 0 && !spool.hasStdout(key) ? {...sizes, stdoutBytes: null} : sizes;
   }
 
   /** The errno, if it was prlimit that ended and not the function. */

@@ -1,9 +1,11 @@
 /** From the end of a function process, as its spawner or a journal knows it, to the ending of its call. */
-import {messageOf} from '../base/errors';
+import {setTimeout as pause} from 'node:timers/promises';
+import {isExhausted, messageOf} from '../base/errors';
+import {limits} from '../base/limits';
 import type {Ending} from '../base/outcome';
 import type {EndedLine, OutputSizes} from '../call/journal';
 import {examineStdout} from './output';
-import type {OutputScanner, StdoutSource} from './output';
+import type {OutputFacts, OutputScanner, StdoutSource} from './output';
 
 /** Null for a stdout whose file has gone. */
 export type KnownSizes = Omit<OutputSizes, 'stdoutBytes'> & {readonly stdoutBytes: number | null};
@@ -22,14 +24,35 @@ export function sizesOf(ended: EndedLine): KnownSizes | null {
   return {stdoutBytes: ended.noted.stdout.length, stderrBytes: ended.noted.stderr.length, inJournal: true};
 }
 
+/** What the files have now. Of those that the system cannot tell of nothing is known. */
+export function sizesNow(files: {sizes(key: string): OutputSizes}, key: string): KnownSizes {
+  try {
+    return files.sizes(key);
+  } catch {
+    return {stdoutBytes: null, stderrBytes: 0};
+  }
+}
+
+/** A result must not be lost because there was no descriptor to look at it with: that passes. */
+async function examinePatiently(key: string, stdoutBytes: number, {source, newScanner, maxOutputBytes}: EndingOptions): Promise<OutputFacts> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await examineStdout(source, key, stdoutBytes, maxOutputBytes, newScanner);
+    } catch (error) {
+      if (!isExhausted(error) || tries >= limits.outputTries) throw error;
+      await pause(limits.outputRetryMs);
+    }
+  }
+}
+
 /** Looks at what an ended function process wrote. Output that cannot be read is no result, but the end is a fact all the same. */
-export async function endingOfProcess(key: string, ended: EndedLine, {stdoutBytes, stderrBytes, inJournal}: KnownSizes, {source, newScanner, maxOutputBytes}: EndingOptions): Promise<Ending> {
+export async function endingOfProcess(key: string, ended: EndedLine, {stdoutBytes, stderrBytes, inJournal}: KnownSizes, options: EndingOptions): Promise<Ending> {
   if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
   const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, endedAtMs: ended.atMs, stdoutBytes: stdoutBytes ?? 0, stderrBytes, ...(inJournal === true ? {inJournal} : {})} as const;
   try {
     // Without its file nobody knows what the function wrote: that must not pass for nothing.
     if (stdoutBytes === null) throw new Error('its file is gone');
-    return {...exited, ...(await examineStdout(source, key, stdoutBytes, maxOutputBytes, newScanner))};
+    return {...exited, ...(await examinePatiently(key, stdoutBytes, options))};
   } catch (error) {
     return {...exited, output: 'invalid', outputReason: `stdout could not be read: ${messageOf(error)}`};
   }

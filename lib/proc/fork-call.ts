@@ -1,4 +1,6 @@
 /** What a daemon knows of the calls that its fork server has. */
+import {monotonicMs} from '../base/duration';
+import {limits} from '../base/limits';
 import type {SpawnSink} from '../call/spawner';
 import type {StartFrame} from './fork-frames';
 
@@ -29,4 +31,25 @@ export const newRunning = ({key, leaveRunning, maxOutputBytes, spooled, sink, st
 export interface LiveCall {
   readonly pid: number;
   readonly startTime: number;
+}
+
+/** Calls that ended lately: their fork server may have died after that, and before it had killed what they left behind. */
+export class RecentEnds {
+  private readonly endedAt = new Map<string, number>();
+
+  add(key: string): void {
+    const now = monotonicMs();
+    for (const [old, at] of this.endedAt) {
+      if (now - at <= limits.leftoverMemoryMs) break;
+      this.endedAt.delete(old);
+    }
+    this.endedAt.set(key, now);
+  }
+
+  /** Gives their keys, and forgets them. */
+  take(): readonly string[] {
+    const keys = [...this.endedAt.keys()];
+    this.endedAt.clear();
+    return keys;
+  }
 }

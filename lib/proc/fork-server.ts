@@ -3,10 +3,11 @@
  * nothing of it is the daemon's child in any sense but the first.
  */
 import {spawn} from 'node:child_process';
+import {readFileSync} from 'node:fs';
 import {connect} from 'node:net';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
-import {errnoOf} from '../base/errors';
+import {errnoOf, isExhausted} from '../base/errors';
 import {limits} from '../base/limits';
 import {functionPath} from './environment';
 
@@ -24,6 +25,16 @@ function findForkServer(runDir: string): Promise<Socket | null> {
       else reject(error);
     });
   });
+}
+
+/** Whether it is certain that no fork server has the run directory: one that does not answer may stand still, with all its calls. */
+export function isWithoutForkServer(runDir: string): boolean {
+  try {
+    const pid = readFileSync(join(runDir, 'forker.lock'), 'latin1').trim();
+    return !/^\d+ \(noded-(?:forker|ganeti)\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch (error) {
+    return !isExhausted(error); // else no lock, or no process
+  }
 }
 
 /** What a fork server is started with. It gives nothing of its environment to functions unless it says so. */
@@ -65,7 +76,8 @@ function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promis
     child.once('error', (error) => fail(error.message));
     child.once('exit', (code, signal) => fail(`it ended with ${signal ?? code}`));
     child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    child.stdio[3]?.once('data', () => {
+    // Without descriptors there are no pipes, and 'error' says so.
+    child.stdio?.[3]?.once('data', () => {
       clearTimeout(timer);
       // From now on it is on its own: this process may end, and neither pipe is written to any more.
       child.removeAllListeners('exit');

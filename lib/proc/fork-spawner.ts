@@ -2,7 +2,6 @@
  * A spawner over a fork server's socket (DESIGN.md section 7). The fork server starts, reaps and kills;
  * it outlives the daemon, so calls that run are taken over by the next one.
  */
-import {once} from 'node:events';
 import type {Socket} from 'node:net';
 import {setTimeout as pause} from 'node:timers/promises';
 import {monotonicMs, wallMs} from '../base/duration';
@@ -13,18 +12,22 @@ import {readJournal} from '../call/journal';
 import type {EndedLine, JournalRecord} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
-import {newRunning} from './fork-call';
+import {RecentEnds, newRunning} from './fork-call';
 import type {LiveCall, Running} from './fork-call';
 import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
 import type {EndedFrame, ForkerFrame} from './fork-frames';
-import {reachForkServer} from './fork-server';
+import {isWithoutForkServer, reachForkServer} from './fork-server';
 import type {ForkServerProgram} from './fork-server';
-import {endingOfProcess, sizesOf} from './ending';
+import {endingOfProcess, sizesNow, sizesOf} from './ending';
 import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
-import {killProcess} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
+
+/** A fork server of another version of noded: its calls cannot be taken over. */
+export class FrameVersionError extends Error {
+  override readonly name = 'FrameVersionError';
+}
 
 export interface ForkSpawnerOptions extends ForkServerProgram {
   readonly spool: Spool;
@@ -45,8 +48,7 @@ export class ForkSpawner implements Spawner {
   private readonly names = new Set<string>();
   /** Ends of calls that nobody has taken over yet. */
   private readonly early = new Map<string, EndedFrame>();
-  /** When calls ended lately, by key: the fork server may still be after what they left behind. */
-  private readonly endedAt = new Map<string, number>();
+  private readonly recentEnds = new RecentEnds();
   private outgoing: Buffer[] = [];
   private closing = false;
 
@@ -113,7 +115,9 @@ export class ForkSpawner implements Spawner {
   }
 
   private closes(socket: Socket): Promise<boolean> {
-    return Promise.race([once(socket, 'close').then(() => true), pause(limits.closeGraceMs, false, {ref: false})]);
+    // Not events.once(): that rejects if the connection breaks, which is an end too.
+    const closed = new Promise<boolean>((resolve) => socket.once('close', () => resolve(true)));
+    return Promise.race([closed, pause(limits.closeGraceMs, false, {ref: false})]);
   }
 
   private processOf(running: Running): FunctionProcess {
@@ -141,6 +145,7 @@ export class ForkSpawner implements Spawner {
 
   private use(socket: Socket): Promise<void> {
     const reader = new FrameReader();
+    let problem: unknown = new Error('the fork server closed the connection');
     this.live.clear();
     this.names.clear();
     return new Promise((resolve, reject) => {
@@ -149,6 +154,7 @@ export class ForkSpawner implements Spawner {
         try {
           for (const frame of reader.push(chunk)) this.take(frame, socket, resolve);
         } catch (error) {
+          problem = error;
           this.options.log.warn({}, `the fork server: ${messageOf(error)}`);
           socket.destroy();
         }
@@ -157,7 +163,7 @@ export class ForkSpawner implements Spawner {
       socket.on('error', (error) => this.options.log.warn({}, `the fork server: ${messageOf(error)}`));
       socket.once('close', () => {
         clearTimeout(timer);
-        reject(new Error('the fork server closed the connection'));
+        reject(problem);
         this.lost(socket);
       });
     });
@@ -168,7 +174,7 @@ export class ForkSpawner implements Spawner {
     if (frame.type === 'built_in') return void this.names.add(frame.name);
     if (frame.type === 'live') return void this.live.set(frame.key, {pid: frame.pid, startTime: frame.startTime});
     if (frame.type === 'welcome') {
-      if (frame.version !== frameVersion) throw new Error(`speaks version ${frame.version}, and this noded ${frameVersion}`);
+      if (frame.version !== frameVersion) throw new FrameVersionError(`speaks version ${frame.version}, and this noded ${frameVersion}`);
       this.socket = socket;
       this.builtIns = new Set(this.names);
       this.unavailable = null;
@@ -211,28 +217,13 @@ export class ForkSpawner implements Spawner {
     const {key, leaveRunning, spooled, stdout, stderr} = running;
     const {spool} = this.options;
     this.running.delete(key);
-    if (!leaveRunning) this.remember(key);
+    if (!leaveRunning) this.recentEnds.add(key);
     const {exitCode, signal, errno, stage, endedAtMs: atMs, noted} = frame;
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};
     running.sink.ended(await this.endingOf(running, ended, spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key)));
-  }
-
-  private remember(key: string): void {
-    const now = monotonicMs();
-    for (const [old, at] of this.endedAt) {
-      if (now - at <= limits.leftoverMemoryMs) break;
-      this.endedAt.delete(old);
-    }
-    this.endedAt.set(key, now);
-  }
-
-  /** The fork server may have died after the end of a call and before it had killed what that left behind. */
-  private sweepEnded(): void {
-    for (const key of this.endedAt.keys()) this.options.trees.sweep({key, pid: 0, startTime: null});
-    this.endedAt.clear();
   }
 
   private endingOf({key, spooled, maxOutputBytes}: Running, ended: EndedLine, sizes: KnownSizes): Promise<Ending> {
@@ -247,7 +238,7 @@ export class ForkSpawner implements Spawner {
     this.outgoing = [];
     this.unavailable = 'the connection to the fork server is lost; it is being looked for';
     this.options.log.warn({calls: this.running.size}, this.unavailable);
-    this.sweepEnded();
+    for (const key of this.recentEnds.take()) this.options.trees.sweep({key, pid: 0, startTime: null});
     void this.reconnect();
   }
 
@@ -258,6 +249,8 @@ export class ForkSpawner implements Spawner {
     } catch (error) {
       this.options.log.warn({}, `cannot have a fork server: ${messageOf(error)}`);
       setTimeout(() => void this.reconnect(), limits.forkServerRetryMs).unref();
+      // Nobody shall wait for calls that ended with it until there is another one.
+      if (isWithoutForkServer(this.options.runDir)) await this.settle([...this.running.values()]);
       return;
     }
     this.options.log.info({calls: this.live.size}, 'a fork server is there again');
@@ -275,7 +268,7 @@ export class ForkSpawner implements Spawner {
       // A start that the fork server died over has no journal yet, and its end is to be written to one.
       if (running.pid === 0 && running.start !== null && running.start.accepted !== null) this.options.spool.putOnFile(running.key, running.start.accepted);
       // What a `leave_running` function started may go on; the function process itself has nobody to report to.
-      if (leaveRunning) killProcess({pid, startTime});
+      if (leaveRunning) trees.killLeader({key, pid, startTime});
       else trees.sweep({key, pid, startTime, mayBeStarting: pid === 0});
     }
     await trees.idle();
@@ -290,6 +283,6 @@ export class ForkSpawner implements Spawner {
   private async endingOnFile(running: Running): Promise<Ending> {
     const ended = this.recordOf(running)?.ended ?? null;
     if (ended === null) return {kind: 'lost', reason: 'the fork server died under it', endedAtMs: wallMs()};
-    return this.endingOf(running, ended, sizesOf(ended) ?? this.options.spool.sizes(running.key));
+    return this.endingOf(running, ended, sizesOf(ended) ?? sizesNow(this.options.spool, running.key));
   }
 }

@@ -7,7 +7,7 @@
  */
 import {readFileSync, readdirSync} from 'node:fs';
 import {monotonicMs} from '../base/duration';
-import {errnoOf, messageOf} from '../base/errors';
+import {errnoOf, isExhausted, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 
 /** A function process that has ended (or, after a crash of noded, must end). */
@@ -36,15 +36,12 @@ interface Tracked {
   quiet: number;
 }
 
-/** Errors that say nothing about the process, but that the system has no more to look with. */
-const exhausted = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
-
 /** A file of a process in proc(5); null for one that is gone, or another user's. Throws if nothing can be read at present. */
 function readOf(pid: number, name: 'stat' | 'environ'): string | null {
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'latin1');
   } catch (error) {
-    if (exhausted.has(errnoOf(error))) throw error;
+    if (isExhausted(error)) throw error;
     return null;
   }
 }
@@ -72,16 +69,6 @@ function readProcess(pid: number): ProcessInfo | null {
   const fields = readStat(pid);
   if (fields === null || fields[0] === 'Z' || fields[0] === 'X') return null;
   return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[startTimeField])};
-}
-
-/** SIGKILL to one process, if the pid is known to be still its own. */
-export function killProcess({pid, startTime}: {readonly pid: number; readonly startTime: number}): void {
-  if (pid === 0 || startTime === 0 || startTimeOf(pid) !== startTime) return;
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error;
-  }
 }
 
 /** The machine's current boot; a pid of another boot means nothing. */
@@ -117,6 +104,12 @@ export class ProcessTrees {
     this.running ??= this.run();
   }
 
+  /** Kills a function process of which nobody knows the end, if its pid is known to be still its own; what it started may go on. */
+  killLeader({key, pid, startTime}: TreeRoot): void {
+    if (pid === 0 || startTime === null || startTime === 0 || startTimeOf(pid) !== startTime) return;
+    this.signal(key, pid);
+  }
+
   /** Resolves when nothing is left, or what is left cannot be killed. */
   async idle(): Promise<void> {
     this.awaited += 1;
@@ -141,8 +134,9 @@ export class ProcessTrees {
   private pause(): Promise<void> {
     const dueMs = this.nextLookAt - monotonicMs();
     if (dueMs <= 0) return Promise.resolve();
+    const isAwaited = this.awaited > 0 && this.failures === 0;
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.awaited > 0 ? Math.min(dueMs, limits.sweepPauseMs) : dueMs);
+      const timer = setTimeout(resolve, isAwaited ? Math.min(dueMs, limits.sweepPauseMs) : dueMs);
       this.endPause = () => {
         clearTimeout(timer);
         resolve();
@@ -167,7 +161,7 @@ export class ProcessTrees {
   private missLook(error: unknown): void {
     this.failures += 1;
     if (this.failures === 1) this.options.log.warn({calls: this.tracked.size}, `cannot look for what functions left behind, and tries again: ${messageOf(error)}`);
-    for (const tracked of [...this.tracked.values()]) if (++tracked.rounds >= limits.sweepRounds) this.giveUp(tracked, []);
+    if (this.failures >= limits.sweepRetries) for (const tracked of [...this.tracked.values()]) this.giveUp(tracked, []);
   }
 
   private async snapshot(): Promise<Map<number, ProcessInfo>> {
@@ -216,11 +210,14 @@ export class ProcessTrees {
 
   private kill(info: ProcessInfo, {root}: Tracked): void {
     // Between the look and now the pid may have become somebody else's.
-    if (readProcess(info.pid)?.startTime !== info.startTime) return;
+    if (readProcess(info.pid)?.startTime === info.startTime) this.signal(root.key, info.pid);
+  }
+
+  private signal(key: string, pid: number): void {
     try {
-      process.kill(info.pid, 'SIGKILL');
+      process.kill(pid, 'SIGKILL');
     } catch (error) {
-      if (errnoOf(error) !== 'ESRCH') this.options.log.warn({key: root.key, pid: info.pid}, `cannot kill what a function left behind: ${messageOf(error)}`);
+      if (errnoOf(error) !== 'ESRCH') this.options.log.warn({key, pid}, `cannot kill what a function left behind: ${messageOf(error)}`);
     }
   }
 

@@ -6,10 +6,10 @@ import {wallMs} from '../base/duration';
 import type {Ending} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
-import {endingOfProcess, sizesOf} from './ending';
+import {endingOfProcess, sizesNow, sizesOf} from './ending';
 import type {KnownSizes} from './ending';
 import type {OutputScanner} from './output';
-import {killProcess, readBootId} from './process-tree';
+import {readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
@@ -55,7 +55,7 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
   if (record.ended === null && isLive(key)) return null;
   killLeftovers(record, bootId, trees);
   if (record.ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
-  const sizes = sizesOf(record.ended) ?? spool.sizes(key);
+  const sizes = sizesOf(record.ended) ?? sizesNow(spool, key);
   const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
   if (sizes.inJournal !== true && sizes.stdoutBytes !== null) spool.trim(key, {...sizes, stdoutBytes: sizes.stdoutBytes});
   return ending;
@@ -70,5 +70,5 @@ function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId:
   const startTime = started?.startTime ?? null;
   if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime, mayBeStarting: started === null});
   // What a `leave_running` function started may go on; the function process itself has nobody to report to.
-  else killProcess({pid, startTime: startTime ?? 0});
+  else trees.killLeader({key: accepted.key, pid, startTime});
 }

@@ -120,6 +120,22 @@ describe('a fork server that dies or stands still', function () {
     expect(forkServer()).to.equal(old);
   });
 
+  it('keeps nobody waiting while there is no other one', async () => {
+    const id = await daemon.startReady('apart');
+    const wait = daemon.waitForFunction(id, 30);
+    const program = join(built.root, 'libexec/noded-forker');
+    fs.renameSync(program, `${program}.away`);
+    try {
+      process.kill(forkServer(), 'SIGKILL');
+      expect((await wait).json.call.outcome).to.equal('lost');
+      expect(daemon.functionProcesses()).to.deep.equal([]);
+      expect((await daemon.startFunction('quick', [1], 20)).json.code).to.equal('spawner_unavailable');
+    } finally {
+      fs.renameSync(`${program}.away`, program);
+    }
+    await until('there is another one', async () => (await daemon.startFunction('quick', [3], 20)).status === 200);
+  });
+
   it('answers journals that cannot be read with an end all the same', async () => {
     const id = await daemon.startReady('sleeper');
     const key = id.split(':')[3]!;

@@ -73,6 +73,28 @@ describe('the spawner of a noded', function () {
     expect(status).to.equal(78);
   });
 
+  it('is none for now if a fork server has calls and does not answer: 75, and the calls go on', async () => {
+    const source = new NodedDaemon({functions: fixtures, config: 'spawner = "auto"\n'});
+    try {
+      await source.start();
+      const id = await source.startReady('sleeper');
+      await source.kill();
+      const [server] = forkServersIn(source.runDir);
+      process.kill(server!, 'SIGSTOP');
+      try {
+        const {code, stderr} = await runNoded(source.commandLine());
+        expect(stderr).to.match(/^noded: the fork server of .* cannot be used, and may have calls: /m);
+        expect(code).to.equal(75);
+      } finally {
+        process.kill(server!, 'SIGCONT');
+      }
+      await source.start();
+      expect((await source.waitForFunction(id, 0)).json.call.state).to.equal('running');
+    } finally {
+      await source.dispose();
+    }
+  });
+
   it('is the fork server where that is installed, and it ends with the noded that leaves nothing running', async () => {
     const source = new NodedDaemon({functions: fixtures, config: 'spawner = "auto"\n'});
     try {
