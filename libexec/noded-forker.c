@@ -940,11 +940,21 @@ static void reap(void) {
 
 struct process { pid_t pid, group, session; uint64_t start_time; char state; };
 
+static bool look_failed; /* something could not be read that may be there */
+
+/* As read_small(), for a file of a process: one that cannot be read for want of descriptors or memory is not gone. */
+static ssize_t read_of(pid_t pid, const char *name, char *text, size_t size) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+  ssize_t got = read_small(path, text, size);
+  if (got == -1 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) look_failed = true;
+  return got;
+}
+
 static bool read_process(pid_t pid, struct process *process) {
-  char path[32], text[1024];
+  char text[1024];
   int parent;
-  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  if (read_small(path, text, sizeof text) <= 0) return false;
+  if (read_of(pid, "stat", text, sizeof text) <= 0) return false;
   char *field = strrchr(text, ')'); /* the name before it may hold anything */
   if (field == NULL || sscanf(field + 1, " %c %d %d %d", &process->state, &parent, &process->group, &process->session) != 4) return false;
   if (parent != getpid()) return false;
@@ -958,9 +968,7 @@ static bool read_process(pid_t pid, struct process *process) {
 static struct call *call_in_environment(pid_t pid, bool *has_key) {
   static char text[16 * 1024];
   static const char name[] = "NODED_CALL_KEY=";
-  char path[32];
-  snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-  ssize_t size = read_small(path, text, sizeof text);
+  ssize_t size = read_of(pid, "environ", text, sizeof text);
   *has_key = false;
   for (ssize_t at = 0; at < size; at += (ssize_t)strlen(text + at) + 1) {
     if (strncmp(text + at, name, sizeof name - 1) != 0 || strlen(text + at) != sizeof name - 1 + KEY) continue;
@@ -1025,7 +1033,7 @@ static bool look_at_child(pid_t pid) {
  */
 static bool look_at_children(bool *killed) {
   static char text[64 * 1024];
-  *killed = false;
+  *killed = look_failed = false;
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -1043,7 +1051,7 @@ static bool look_at_children(bool *killed) {
     memmove(text, at, kept);
   }
   close(fd);
-  return got == 0;
+  return got == 0 && !look_failed;
 }
 
 /* An ended call is forgotten once two looks in a row found nothing of it: a list of children that is read while it changes may miss one. */

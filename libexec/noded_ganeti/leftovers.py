@@ -1,4 +1,5 @@
 """What ended calls left behind: orphans come to the fork server, because it is their subreaper. As noded-forker does it."""
+import errno
 import os
 import signal
 import time
@@ -8,13 +9,17 @@ STUBBORN_SWEEPS = 100  # so many looks in a row killed something: it cannot be k
 STUBBORN_SWEEP_SECONDS = 0.100
 MAX_SPARED = 4096  # orphans that are to be left alone
 _KEY_VARIABLE = b'NODED_CALL_KEY='
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _read(path):
+    """Nothing of a process that is gone. Raises OSError if it cannot be read for want of descriptors or memory."""
     try:
         with open(path, 'rb') as file:
             return file.read() or b''  # None if the kernel would rather not
-    except OSError:
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
         return b''
 
 
@@ -25,7 +30,10 @@ def _stat_fields(pid):
 
 
 def start_time_of(pid):
-    fields = _stat_fields(pid)
+    try:
+        fields = _stat_fields(pid)
+    except OSError:
+        return 0
     return int(fields[19]) if len(fields) > 19 else 0
 
 
@@ -107,10 +115,13 @@ class Leftovers:
         except OSError as error:
             self._complain('cannot read %s: %s' % (path, error.strerror))
             return False, False
-        killed = False
+        killed, looked = False, True
         for pid in children:
-            killed = self._look_at(pid) or killed
-        return killed, True
+            try:
+                killed = self._look_at(pid) or killed
+            except OSError:
+                looked = False  # it may well be there
+        return killed, looked
 
     def _look_at(self, pid):
         owner = self._calls.of_pid(pid)

@@ -148,16 +148,18 @@ class Server:
         signaled = os.WIFSIGNALED(status)
         code = os.WTERMSIG(status) if signaled else os.WEXITSTATUS(status)
         usage, sizes = _usage(rusage), (0, 0)
-        if call.spooled:
-            self._spool.ended(call, None if signaled else code, code if signaled else None, now, usage)
-            sizes = self._spool.trimmed_size(call.key, 'out'), self._spool.trimmed_size(call.key, 'err')
-        else:
-            self._send_output(call, 1, call.out)
-            self._send_output(call, 2, call.err)
-        self._daemon.send(frames.ended(call.key, frames.KIND_SIGNALED if signaled else frames.KIND_EXITED, code, frames.STAGE_NONE, now, usage, sizes))
         call.runs = False
         self._calls.running -= 1
         self._leftovers.ended(call)
+        try:
+            if call.spooled:
+                self._spool.ended(call, None if signaled else code, code if signaled else None, now, usage)
+                sizes = self._spool.trimmed_size(call.key, 'out'), self._spool.trimmed_size(call.key, 'err')
+            else:
+                self._send_output(call, 1, call.out)
+                self._send_output(call, 2, call.err)
+        finally:  # reaped is reaped: nobody will hear of this end again
+            self._daemon.send(frames.ended(call.key, frames.KIND_SIGNALED if signaled else frames.KIND_EXITED, code, frames.STAGE_NONE, now, usage, sizes))
         self._heed_notices()
         if call.key in self._ending_daemon:
             self._ending_daemon.discard(call.key)
@@ -384,4 +386,5 @@ class Server:
             except Exception:  # pylint: disable=broad-except
                 # A bug, or no memory: the calls must not pay for it.
                 self._daemon.say('an error of its own: %s' % traceback.format_exc(limit=-2))
+                self._look_within(RETRY_SECONDS)  # it may have been in the middle of reaping
                 time.sleep(RETRY_SECONDS)
