@@ -133,7 +133,13 @@ class Functions:
         if self._usual is None:  # what all starts have alike is set once, here
             self._usual = {name: value for name, value in self._environment(start).items() if not name.startswith(b'NODED_')}
             world.set_environment(self._usual)
-        pid = os.fork()
+        world.hold_signals()
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                world.release_signals()
         if pid != 0:
             return pid
         try:
@@ -149,6 +155,7 @@ class Functions:
         os.setsid()
         world.name_process(name)
         world.reset_signals(runs_python=True)
+        world.release_signals()
         self._log.let_go()
         self._open_stdout()
         args = start.args if start.has(frames.INLINE) else _read_all(streams.args)

@@ -210,10 +210,15 @@ class Server:
 
     @staticmethod
     def _kill_group(call, number):
-        try:
-            os.kill(-call.pid, number)
-        except OSError:
-            pass  # nobody of the group is left; or it became another user's, whom only root could signal
+        # Just forked it has no group of its own yet. It is not reaped, so the number is its own.
+        for target in (-call.pid, call.pid):
+            try:
+                os.kill(target, number)
+                return
+            except ProcessLookupError:
+                pass
+            except OSError:
+                return  # it became another user's, whom only root could signal
 
     def _signal(self, key, what):
         call = self._calls.of_key(key)

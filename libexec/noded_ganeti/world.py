@@ -2,7 +2,7 @@
 import os
 import resource
 import signal
-from _signal import set_wakeup_fd, signal as set_handler  # without the enumerations of `signal`, which touch more memory than all of this
+from _signal import SIG_BLOCK, SIG_UNBLOCK, pthread_sigmask, set_wakeup_fd, signal as set_handler  # without the enumerations of `signal`, which touch more memory than all of this
 
 from . import frames
 
@@ -26,6 +26,15 @@ class Origin:
         self.lowers_nofile = soft == resource.RLIM_INFINITY or soft > SOFT_NOFILE
         with open('/proc/self/oom_score_adj', encoding='ascii') as file:
             self.resets_oom = int(file.read()) != 0
+
+
+def hold_signals():
+    """Around a fork: what the fork server ignores must not get lost on a child that does not heed it yet. Signals that are blocked wait, ignored or not."""
+    pthread_sigmask(SIG_BLOCK, _RESET_FOR_PYTHON)
+
+
+def release_signals():
+    pthread_sigmask(SIG_UNBLOCK, _RESET_FOR_PYTHON)
 
 
 def reset_signals(runs_python):

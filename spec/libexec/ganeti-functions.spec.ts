@@ -127,6 +127,14 @@ describeIf('a function of Ganeti\'s backend', ganetiProblem(), () => {
     expect(await run.ended()).to.include({kind: 'exited', signal: 'SIGTERM', exitCode: null});
   });
 
+  it('ends of a signal that comes before it is ready for any, with its start', async () => {
+    for (let round = 0; round < 10; round += 1) {
+      const run = bench.start('spec_wait', [gate(`early${round}`)]);
+      run.process.signal('terminate');
+      expect(await run.ended()).to.include({kind: 'exited', signal: 'SIGTERM', exitCode: null});
+    }
+  });
+
   it('runs alone if it is one of the job queue, and beside the others', async () => {
     const path = join(bench.root, 'turns');
     const waiting = bench.start('spec_wait', [gate('beside')]);
