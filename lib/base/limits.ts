@@ -87,6 +87,9 @@ export const limits = {
   maxPageSize: 1_000,
   /** The log lines waiting for a slow reader; more are dropped and counted. */
   maxLogQueueBytes: MiB,
+  /** At its end noded waits so long for a log line that is being written, and looks so often. */
+  logSettleMs: 1_000,
+  logSettlePollMs: 1,
   /** A manifest, noded.conf or a certificate file: far below, unless it is the wrong file. */
   maxConfigBytes: MiB,
   /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */

@@ -4,6 +4,8 @@
  */
 import {closeSync, constants, fstatSync, openSync, write, writeSync} from 'node:fs';
 import {Socket} from 'node:net';
+import {setTimeout as pause} from 'node:timers/promises';
+import {monotonicMs} from './duration';
 import {errnoOf} from './errors';
 import {limits} from './limits';
 
@@ -56,6 +58,11 @@ export class LogSink {
     // A thread may still have to write to the old one: its number must not become that of another file before.
     if (this.writing) this.replaced.push(old);
     else closeSync(old);
+  }
+
+  /** Resolves when no write is under way, so that what is flushed comes after it; or when that takes too long. */
+  async settle(): Promise<void> {
+    for (const due = monotonicMs() + limits.logSettleMs; this.writing && this.waiting === null && monotonicMs() < due; ) await pause(limits.logSettlePollMs);
   }
 
   /** Writes what is queued now, as far as the reader takes it: the process ends. */

@@ -93,11 +93,15 @@ export class Daemon {
     return new Daemon(config, log, {...parts, trust, chosen: await chooseSpawner(config, parts)});
   }
 
-  /** Takes over what an earlier noded left, then listens. Resolves with the port. */
-  async start(): Promise<number> {
+  /** Takes over what an earlier noded left. */
+  async takeOver(): Promise<void> {
     this.use(this.scan(this.config));
     const {parts, catalog, table} = this;
     await takeOver({...parts, catalog, table, maxOutputBytes: this.config.limits.maxOutputBytes});
+  }
+
+  /** Opens the port and the local socket. Resolves with the port. */
+  async start(): Promise<number> {
     const port = await this.listen();
     await this.listenLocally();
     // Not before the port is open: neither is needed for an answer, and each takes as long as the rest of a start.

@@ -103,6 +103,10 @@ export class GanetiSink implements LineSink {
     for (const sink of this.sinks) sink.reopen();
   }
 
+  async settle(): Promise<void> {
+    await Promise.all(this.sinks.map((sink) => sink.settle()));
+  }
+
   flush(): void {
     for (const sink of this.sinks) sink.flush();
     this.syslog?.close();

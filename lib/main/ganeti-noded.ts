@@ -105,7 +105,7 @@ function programOf(line: GanetiLine, paths: GanetiPaths, config: Config, detache
   return new Program({
     config,
     log,
-    sink: {reopen, flush: () => sink.flush()},
+    sink: {reopen, settle: () => sink.settle(), flush: () => sink.flush()},
     traits: {trust: config.tls === null ? noTls : new GanetiTrust(config.tls, paths.candidates, log), forkerEnv: ganetiForkerEnvironment({mlock, debug, syslog})},
     readConfig: () => ganetiConfig(line, paths),
     // Whoever stops this daemon does not stop what it has started: a virtual machine, or its installation.

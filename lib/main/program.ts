@@ -14,7 +14,7 @@ export interface ProgramOptions {
   readonly config: Config;
   readonly log: Log;
   /** Where the log goes. */
-  readonly sink: {reopen(): void; flush(): void};
+  readonly sink: {reopen(): void; settle(): Promise<void>; flush(): void};
   readonly traits: DaemonTraits;
   /** Reads the configuration again. */
   readonly readConfig: () => Config;
@@ -32,6 +32,8 @@ export interface ProgramOptions {
 export class Program {
   private readonly notifier: Notifier;
   private daemon: Daemon | null = null;
+  /** It was told to end, perhaps before it was ready. */
+  private stopping = false;
 
   constructor(private readonly options: ProgramOptions) {
     this.notifier = new Notifier(options.log);
@@ -43,8 +45,7 @@ export class Program {
     try {
       await this.start();
     } catch (error) {
-      this.daemon?.close();
-      this.options.sink.flush();
+      await this.close();
       process.exit(this.options.failed(error));
     }
   }
@@ -56,21 +57,31 @@ export class Program {
     lockRunDir(config.runDir);
     const daemon = await Daemon.create(config, log, traits);
     this.daemon = daemon;
-    // Before the port is open: from then on there may be functions that a SIGTERM must not leave behind.
-    this.handleSignals(daemon);
+    // Before anything is taken over: from then on there may be functions that a SIGTERM must not leave behind. But it
+    // has to wait for that: who knows only some of the calls would end the fork server and the others with it.
+    let takenOver = Promise.resolve();
+    this.handleSignals(daemon, (action) => void takenOver.then(action, () => {}));
+    takenOver = daemon.takeOver();
+    await takenOver;
+    if (this.stopping) return;
     const port = await daemon.start();
+    if (this.stopping) return;
     ready();
     this.notifier.ready(`listening on ${config.address} port ${port}`);
   }
 
-  private handleSignals(daemon: Daemon): void {
+  private handleSignals(daemon: Daemon, whenTakenOver: (action: () => void) => void): void {
     const {log, secondSignal, config: {onStop, stopKillAfterMs, drainTimeoutMs}} = this.options;
     const {table, trees, http} = daemon;
-    const stop = new Stop({table, trees, http, notifier: this.notifier, log, onStop, secondSignal, stopKillAfterMs, drainTimeoutMs, endSpawner: (leavesRunning) => daemon.endSpawner(leavesRunning), exit: (code) => this.exit(code)});
-    process.on('SIGTERM', () => stop.terminate('SIGTERM'));
-    process.on('SIGINT', () => stop.terminate('SIGINT'));
-    process.on('SIGUSR2', () => stop.drain());
-    process.on('SIGHUP', () => this.reload(daemon));
+    const stop = new Stop({table, trees, http, notifier: this.notifier, log, onStop, secondSignal, stopKillAfterMs, drainTimeoutMs, endSpawner: (leavesRunning) => daemon.endSpawner(leavesRunning), exit: (code) => void this.exit(code)});
+    const end = (action: () => void): void => {
+      this.stopping = true;
+      whenTakenOver(action);
+    };
+    process.on('SIGTERM', () => end(() => stop.terminate('SIGTERM')));
+    process.on('SIGINT', () => end(() => stop.terminate('SIGINT')));
+    process.on('SIGUSR2', () => end(() => stop.drain()));
+    process.on('SIGHUP', () => whenTakenOver(() => this.reload(daemon)));
   }
 
   private reload(daemon: Daemon): void {
@@ -99,9 +110,15 @@ export class Program {
     process.exit(crashCode);
   }
 
-  private exit(code: number): void {
-    this.daemon?.close();
-    this.options.sink.flush();
+  private async exit(code: number): Promise<void> {
+    await this.close();
     process.exit(code);
+  }
+
+  private async close(): Promise<void> {
+    const {sink} = this.options;
+    this.daemon?.close();
+    await sink.settle();
+    sink.flush();
   }
 }

@@ -128,6 +128,15 @@ describe('the log', () => {
     fs.closeSync(fd);
   });
 
+  it('keeps its order when it is flushed at the end while a line is being written', async () => {
+    const path = join(directory, 'order');
+    const fd = fs.openSync(path, 'w');
+    const child = logging(`for (let n = 0; n < 3; n++) sink.write(n + '\\n'); sink.settle().then(() => { sink.write('3\\n'); sink.flush(); process.exit(3); });`, fd);
+    await once(child, 'exit');
+    fs.closeSync(fd);
+    expect(fs.readFileSync(path, 'utf8')).to.equal('0\n1\n2\n3\n');
+  });
+
   it('does not keep the process from ending when nobody reads a pipe', async () => {
     const fifo = join(directory, 'fifo');
     execFileSync('mkfifo', [fifo]);

@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {execFileSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {NodedDaemon} from '../support/daemon';
@@ -114,6 +115,26 @@ describe('how noded drains', () => {
       expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
       expect(isAlive(cpid(id))).to.equal(true);
       expect(forkServersIn(daemon.runDir)).to.deep.equal([]);
+    });
+
+    it('leaves what is only being taken over as well', async () => {
+      daemon.writeConfig('spawner = "forker"\non_stop = "leave"\n');
+      await daemon.start();
+      const id = await daemon.startReady('sleeper');
+      await daemon.startFunction('cat', 1, 20); // what it left is looked for at the next start, which takes a while
+      await daemon.kill();
+      // The journals are read one after the other; at this one it waits.
+      const journal = join(daemon.runDir, 'calls', 'ffffffffffffffff.call');
+      execFileSync('mkfifo', [journal]);
+      daemon.launch();
+      await until('noded reads the journals', () => fs.readFileSync(`/proc/${daemon.pid}/wchan`, 'latin1') === 'wait_for_partner', 25_000);
+      daemon.signal('SIGTERM');
+      fs.closeSync(fs.openSync(journal, 'w'));
+      expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
+      expect(daemon.log).not.to.include('noded is ready');
+      expect(isAlive(cpid(id))).to.equal(true);
+      await daemon.start();
+      expect((await daemon.waitForFunction(id, 0)).json.call.state).to.equal('running');
     });
 
     it('answers everybody who waits, over both doors, with the call ID; the next noded carries on', async () => {
