@@ -49,6 +49,7 @@ describeIf('Ganeti\'s RPC client and a node that stands still', noGaneti, () => 
   it('is patient with one that stood still for a moment', async () => {
     const end = world.newFile();
     const begin = master.log.length;
+    await master.configure('conversation', {SILENCE_PATIENCE: 10});
     const called = master.call('until_file', {node: addresses.frozen}, {args: [world.newFile(), end]});
     await until('it is waited for', () => /PUT \/WaitForFunction \S+ \S+ finished/.test(master.log.slice(begin)));
     frozen.signal('SIGSTOP');
@@ -62,13 +63,12 @@ describeIf('Ganeti\'s RPC client and a node that stands still', noGaneti, () => 
     const [started, end] = [world.newFile(), world.newFile()];
     const mortal = await world.master({grace: 2});
     const called = mortal.call('until_file', {node: addresses.well}, {args: [started, end]}).catch((error: Error) => error);
-    await until('it runs', () => existsSync(started));
-    const [call] = await runningCalls(well);
+    const call = await until('it runs', async () => existsSync(started) && (await runningCalls(well))[0]);
     await world.stop(mortal.process, 'SIGKILL');
     expect(await called).to.be.an('error');
     expect(well.functionProcesses().filter(isAlive)).to.not.deep.equal([]);
     writeFileSync(end, '');
-    const {json} = await well.put('WaitForFunction', {request_id: call!.request_id, timeout: 20}, {client: world.client});
+    const {json} = await well.put('WaitForFunction', {request_id: call.request_id, timeout: 20}, {client: world.client});
     expect(json).to.deep.include({finished: true, result: [true, null]});
     expect(readFileSync(started, 'utf8')).to.equal('x\n');
     await until('nothing is left of it', () => well.functionProcesses().length === 0);

@@ -60,7 +60,12 @@ describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
 
   it('waits for both kinds at once', async () => {
     const called = master.call('test_delay', {new: newAddress, old: oldAddress}, {args: [2]});
-    await until('the function runs on both nodes', () => noded.functionProcesses().length > 0 && childrenOf(old.pid!).length > 0);
+    const seen = {new: false, old: false};
+    await until('the function runs on both nodes', () => {
+      seen.new ||= noded.functionProcesses().length > 0;
+      seen.old ||= childrenOf(old.pid!).length > 0;
+      return seen.new && seen.old;
+    });
     const {results} = await called;
     expect([results.new, results.old].map((result) => result!.data)).to.deep.equal(['[True, None]', '[True, None]']);
   });
@@ -70,7 +75,7 @@ describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
     const called = master.call('test_delay', {new: newAddress, old: oldAddress}, {args: [2]});
     await called;
     const waits = master.log.slice(begin).match(new RegExp(`${newAddress}:\\d+ PUT /WaitForFunction \\S+ \\S+ finished, errmsg=None`, 'g'));
-    expect(waits).to.have.length.at.least(4);
+    expect(waits).to.have.length.at.least(2);
   });
 
   it('looks again when what is known is too old', async () => {

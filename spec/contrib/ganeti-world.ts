@@ -172,7 +172,7 @@ export class GanetiWorld {
     for (const file of ['server.pem', 'client.pem', 'ssconf_master_candidates_certs']) fs.copyFileSync(join(this.data, file), join(this.root, name, 'var/lib/ganeti', file));
     const child = spawn(ganetiNoded, ['-f', '--no-mlock', '-b', address, '-p', String(this.port)], {env: this.environment(name), stdio: 'ignore'});
     this.processes.push(child);
-    await until('ganeti-noded listens', () => this.listens(address));
+    await until('ganeti-noded listens', () => this.listens(address), 25_000);
     return child;
   }
 

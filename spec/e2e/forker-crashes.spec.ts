@@ -6,7 +6,7 @@ import {BuiltNoded} from '../support/built';
 import {Chance, seedOfRun} from '../support/chance';
 import {NodedDaemon} from '../support/daemon';
 import type {Response} from '../support/daemon';
-import {forkServersIn, noForkServerIn} from '../support/processes';
+import {forkServersIn, kill, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
 
 /** Deaths of noded; of the fork server half as many. More by NODED_SPEC_KILLS. */
@@ -99,7 +99,7 @@ describe('a busy noded and its fork server that are killed again and again', fun
   });
 
   async function strike(victim: Victim): Promise<void> {
-    if (victim !== 'noded') for (const pid of forkServersIn(daemon.runDir)) process.kill(pid, 'SIGKILL');
+    if (victim !== 'noded') forkServersIn(daemon.runDir).forEach(kill);
     if (victim !== 'fork server') await daemon.kill();
   }
 

@@ -27,12 +27,12 @@ describe('what was to stop a call of a noded that died', function () {
   after(() => daemon?.dispose());
 
   it('stops it all the same: abort_after counts from the acceptance', async () => {
-    const id = await daemon.startReady('sleeper', null, {abort_after: 2});
+    const id = await daemon.startReady('sleeper', null, {abort_after: 5});
     await daemon.kill();
     await daemon.start();
     const {json} = await daemon.waitForFunction(id, 30);
     expect(json.call).to.include({id, outcome: 'deadline', stopped_by: 'deadline'});
-    expect(json.call.elapsed).to.be.at.least(2);
+    expect(json.call.elapsed).to.be.at.least(5);
   });
 
   it('stops it all the same: an abort that was under way goes on, up to SIGKILL', async () => {
@@ -78,7 +78,11 @@ describe('a fork server that dies or stands still', function () {
   let daemon: NodedDaemon;
   before(async () => (daemon = await NodedDaemon.start({program: built.program, functions})));
   after(() => daemon?.dispose());
-  const forkServer = (): number => forkServersIn(daemon.runDir)[0] ?? 0;
+  const forkServer = (): number => {
+    const [pid] = forkServersIn(daemon.runDir);
+    if (pid === undefined) throw new Error('there is no fork server');
+    return pid;
+  };
 
   it('is replaced; its calls are lost once their processes are dead, and new ones work', async () => {
     const ids = [await daemon.startReady('sleeper'), await daemon.startReady('stubborn'), await daemon.startReady('apart')];
@@ -89,7 +93,7 @@ describe('a fork server that dies or stands still', function () {
     const answers = (await Promise.all(waits)).map(({json}) => json);
     expect(answers.map(({call}) => call.outcome)).to.deep.equal(['lost', 'lost', 'lost']);
     expect(daemon.functionProcesses()).to.deep.equal([]);
-    expect(forkServer()).to.be.above(0).and.to.not.equal(old);
+    expect(forkServer()).to.not.equal(old);
     const {json} = await daemon.startFunction('quick', [1], 20);
     expect(json.result).to.deep.equal([1]);
     expect((await daemon.get('/status')).text).to.include('"spawner":"forker"');

@@ -34,7 +34,7 @@ describe('the processes of a noded without a fork server that was killed', () =>
   const answers = new Map<string, Answer>();
   const pidsIn = (name: string): number[] => {
     const path = join(daemon.root, name);
-    return fs.existsSync(path) ? fs.readFileSync(path, 'utf8').trim().split('\n').map(Number) : [];
+    return fs.existsSync(path) ? fs.readFileSync(path, 'utf8').split('\n').slice(0, -1).map((line) => Number(line.trim())) : [];
   };
 
   before(async () => {

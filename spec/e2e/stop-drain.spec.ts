@@ -28,7 +28,7 @@ describe('how noded drains', () => {
   before(() => (daemon = new NodedDaemon({functions: fixtures})));
   afterEach(async () => {
     await daemon.kill();
-    for (const pid of daemon.functionProcesses()) process.kill(pid, 'SIGKILL');
+    daemon.killFunctions();
   });
   after(() => daemon.dispose());
 
@@ -114,7 +114,7 @@ describe('how noded drains', () => {
       daemon.signal('SIGTERM');
       expect(await daemon.exited).to.deep.equal({code: 0, signal: null});
       expect(isAlive(cpid(id))).to.equal(true);
-      expect(forkServersIn(daemon.runDir)).to.deep.equal([]);
+      await noForkServerIn(daemon.runDir);
     });
 
     it('leaves what is only being taken over as well', async () => {

@@ -183,7 +183,7 @@ describe('the function hooks_runner', () => {
   it('stops a hook over its time with all it has started, and runs the next one', async () => {
     hook('a', `sleep 86400 & echo $! >${root}/pid; echo started; wait`);
     hook('b', 'echo next');
-    const [first, second] = await run({timeout: 1.5});
+    const [first, second] = await run({timeout: 5});
     expect(first).to.include({outcome: 'timed_out', exit_code: null, signal: 'SIGTERM', stdout: 'started\n'});
     expect(second).to.include({outcome: 'ok', stdout: 'next\n'});
     const pid = Number(fs.readFileSync(path.join(root, 'pid'), 'utf8'));
@@ -192,7 +192,7 @@ describe('the function hooks_runner', () => {
 
   it('kills a hook that does not mind SIGTERM', async () => {
     hook('stubborn', 'trap "" TERM; while :; do sleep 1; done');
-    expect(await runOne({timeout: 1})).to.include({outcome: 'timed_out', signal: 'SIGKILL'});
+    expect(await runOne({timeout: 5})).to.include({outcome: 'timed_out', signal: 'SIGKILL'});
   });
 
   it('does not wait for what a hook has left behind with its output open', async () => {

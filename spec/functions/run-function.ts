@@ -135,7 +135,13 @@ export function startFunction(name: string, args: string, options: RunOptions = 
     pid,
     ended,
     stderr: () => readFrom(streams.stderr),
-    signalGroup: (signal) => process.kill(-pid, signal),
+    signalGroup: (signal) => {
+      try {
+        process.kill(-pid, signal);
+      } catch {
+        // It has ended meanwhile.
+      }
+    },
   };
   running.add(one);
   return one;

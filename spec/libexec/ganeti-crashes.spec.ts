@@ -39,7 +39,7 @@ describeIf('noded-ganeti when the daemon dies', ganetiProblem(), () => {
     const gate = join(bench.root, 'gate');
     execFileSync('mkfifo', [gate]);
     daemon = startDaemonProcess(bench, 'spec_wait', [gate]);
-    const pid = Number(await until('the function runs', () => /^started (\d+)$/m.exec(daemon!.said())?.[1]));
+    const pid = Number(await until('the function runs', () => /^started (\d+)$/m.exec(daemon!.said())?.[1], 25_000));
     const key = /^key (\w+)$/m.exec(daemon.said())![1]!;
     const [server] = forkServersIn(bench.runDir);
     await end(daemon.child);
@@ -54,7 +54,7 @@ describeIf('noded-ganeti when the daemon dies', ganetiProblem(), () => {
 
   it('ends a function while nobody is there, and its journal says how', async () => {
     daemon = startDaemonProcess(bench, 'test_delay', [0.5]);
-    await until('the function runs', () => daemon!.said().includes('started '));
+    await until('the function runs', () => daemon!.said().includes('started '), 25_000);
     const key = /^key (\w+)$/m.exec(daemon.said())![1]!;
     await end(daemon.child);
     const journal = await until('its end is on file', () => {

@@ -100,7 +100,7 @@ describeIf('a function of Ganeti\'s backend', ganetiProblem(), () => {
     const run = await bench.call('spec_fork', [wait, seen]);
     expect(run.stdout).to.equal('[true, "parent"]\n');
     fs.closeSync(fs.openSync(wait, 'w'));
-    const grandchild = Number(await until('the grandchild comes back', () => fs.existsSync(seen) && fs.readFileSync(seen, 'utf8')));
+    const grandchild = Number(await until('the grandchild comes back', () => (fs.existsSync(seen) && fs.readFileSync(seen, 'utf8')) || undefined));
     await bench.dead(grandchild);
     expect(run.stdout).to.equal('[true, "parent"]\n');
     expect(bench.journal(run).map(({event}) => event)).to.deep.equal(['accepted', 'started', 'ended']);

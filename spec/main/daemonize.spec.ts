@@ -44,7 +44,7 @@ describe('noded --daemonize', function () {
     expect((await place.startFunction('cat', [1], 20)).json.result).to.deep.equal([1]);
     const [, , group, session, terminal] = stat(pid);
     expect([group, session, terminal]).to.deep.equal([String(pid), String(pid), '0']);
-    expect(fs.readFileSync(logFile, 'utf8')).to.include('noded is ready');
+    await until('the log says so', () => fs.readFileSync(logFile, 'utf8').includes('noded is ready'));
     expect(fs.statSync(pidFile).mode & 0o022).to.equal(0);
     process.kill(pid, 'SIGTERM');
     await until('the daemon has ended', () => !isAlive(pid));

@@ -61,7 +61,7 @@ describeIf('syslog', ganetiProblem(), () => {
           const script = `mount -t tmpfs none ${devices} && cp -a /dev/null /dev/zero /dev/random /dev/urandom ${devices} && mount --move ${devices} /dev &&
             { socat -u UNIX-RECV:/dev/log OPEN:${received},append </dev/null >/dev/null 2>&1 & } && until [ -S /dev/log ]; do sleep 0.01; done && exec "$@"`;
           const started = node.start(['-d', '--syslog', use], ['unshare', '--mount', 'sh', '-c', script, 'sh']).catch(() => undefined);
-          const port = await until('it is in syslog', () => /INFO noded is ready port=(\d+)/.exec(fs.readFileSync(received, 'utf8'))?.[1]);
+          const port = await until('it is in syslog', () => /INFO noded is ready port=(\d+)/.exec(fs.readFileSync(received, 'utf8'))?.[1], 25_000);
           node.port = Number(port);
           expect((await node.ask('/version', '[]')).status).to.equal(200);
           const text = await until('the request is there', () => /^[^]*POST \/version HTTP\/1\.1 200/.exec(fs.readFileSync(received, 'latin1'))?.[0]);

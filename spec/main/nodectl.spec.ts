@@ -85,6 +85,7 @@ describe('nodectl', function () {
     const functions = {
       cat: 'exec cat',
       fail3: 'echo \'{"why":"no"}\'; echo oops >&2; exit 3',
+      ponder: 'echo "line 1" >&2; echo "line 2" >&2; sleep 3; echo true',
       talk: 'for i in 1 2 3; do echo "line $i" >&2; sleep 0.4; done; echo true',
       sleep30: 'exec sleep 30',
       vanishes: 'exit 0',
@@ -182,7 +183,7 @@ describe('nodectl', function () {
     });
 
     it('gives up waiting after --timeout, is exit 3, and the words it prints wait again', async () => {
-      const ended = await run('call', '-t', '0.2', 'talk');
+      const ended = await run('call', '-t', '0.2', 'ponder');
       expect(ended.code).to.equal(exitCodes.stillRunning);
       const {id} = line(ended).call!;
       expect(ended.stderr).to.include(id);
@@ -281,7 +282,7 @@ describe('nodectl', function () {
       });
 
       it('shows while it waits that the node is alive, and what the function says', async () => {
-        const {stdout} = await show('call', 'talk');
+        const {stdout} = await show('call', 'ponder');
         expect(stdout).to.match(/127\.0\.0\.1 {2}\d+\.\ds {2}running {2}line 2\r\n/);
       });
 

@@ -1,6 +1,8 @@
 import {expect} from 'chai';
 import {spawn} from 'node:child_process';
 import {once} from 'node:events';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 import * as sinon from 'sinon';
 import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
@@ -71,9 +73,11 @@ describe('the look for what functions left behind', () => {
   it('is made again when nothing could be opened, and says so once', async () => {
     const key = drawKey();
     const child = spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {NODED_CALL_KEY: key}});
+    const gate = join(tmpdir(), `noded-${key}`);
     try {
       await once(child, 'spawn');
-      const without = withoutDescriptors('sleep 0.2');
+      nodeFs.mkdirSync(gate);
+      const without = withoutDescriptors(`while [ -d ${gate} ]; do sleep 0.02; done`);
       await until('nothing can be opened', () => {
         try {
           nodeFs.closeSync(nodeFs.openSync('/dev/null', 'r'));
@@ -83,12 +87,15 @@ describe('the look for what functions left behind', () => {
         }
       });
       trees.sweep({key, pid: 0, startTime: null});
-      await trees.idle();
+      await until('it says so', () => warnings.length > 0);
+      nodeFs.rmdirSync(gate);
       await without;
+      await trees.idle();
       expect(isAlive(child.pid!)).to.equal(false);
       expect(warnings).to.have.length(1);
       expect(warnings[0]).to.match(/^cannot look for what functions left behind, and tries again: EMFILE/);
     } finally {
+      nodeFs.rmSync(gate, {recursive: true, force: true});
       child.kill('SIGKILL');
     }
   });

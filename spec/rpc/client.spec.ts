@@ -32,7 +32,7 @@ describe('NodeClient', () => {
   const health: HealthReport[] = [];
 
   function open(options: Partial<NodeClientOptions> = {}): NodeClient {
-    const small = {deadAfterMs: 300, graceMs: 100, patienceMs: 5_000, firstPauseMs: 5, longestPauseMs: 20};
+    const small = {deadAfterMs: 1_500, graceMs: 500, patienceMs: 25_000, firstPauseMs: 5, longestPauseMs: 20};
     const client = new NodeClient({host: '127.0.0.1', port: node.port, ...small, onHealth: (report) => void health.push(report), ...options});
     clients.push(client);
     return client;

@@ -252,7 +252,7 @@ describe('the error codes', () => {
     });
 
     it('certificate_expired: on a connection that was opened before', async () => {
-      const briefUntil = Date.now() + 4_000;
+      const briefUntil = Date.now() + 8_000;
       const brief = site.issue({subject: '/CN=brief', to: new Date(briefUntil)});
       expect((await node.get('/status', {client: brief})).status).to.equal(200);
       const refused = await until('it expires', async () => {

@@ -139,7 +139,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
       replaceServerPem(fs.readFileSync(renewed.pem));
       node.writeMap([sha1Of(master), sha1Of(node.candidate)]);
       expect(await statusOf(master)).to.equal(200);
-      expect(node.log).to.include(`took over new certificates sha1=${sha1Of(renewed.own)}`);
+      await until('the log says so', () => node.log.includes(`took over new certificates sha1=${sha1Of(renewed.own)}`));
       expect(await outcomeOf(node.candidate), 'trusts the old server.pem').to.not.equal(200);
       expect(await outcomeOf({...node.candidate, ca: master.ca}), 'is of the old one').to.not.equal(200);
       expect(await statusOf(node.candidate, agent), 'a connection from before, as the list has it').to.equal(200);

@@ -114,7 +114,8 @@ describe('connections', () => {
     });
   }
 
-  it('that are kept serve 10,000 requests without a warning, and the daemon does not grow with them', async () => {
+  it('that are kept serve 10,000 requests without a warning, and the daemon does not grow with them', async function () {
+    this.timeout(120_000);
     const connection = await open();
     const ask = 'GET /status HTTP/1.1\r\nHost: noded\r\n\r\n';
     let seen = 0;

@@ -69,7 +69,8 @@ describe('TLS: who gets in', () => {
   /** Null is no certificate at all. */
   const clients: Record<string, TlsPaths | null> = {};
 
-  before(async () => {
+  before(async function () {
+    this.timeout(90_000);
     const site = shop.authority('site');
     const other = shop.authority('site'); // of the same name, with another key
     ca = site.certificate;

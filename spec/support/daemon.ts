@@ -10,7 +10,7 @@ import * as https from 'node:https';
 import * as os from 'node:os';
 import {join} from 'node:path';
 import type * as tls from 'node:tls';
-import {forkServersIn, isFunctionProcess, processesWith} from './processes';
+import {forkServersIn, isFunctionProcess, kill, processesWith} from './processes';
 import {until} from './until';
 import {responseOf} from './wire';
 import type {Response} from './wire';
@@ -206,13 +206,7 @@ export class NodedDaemon {
     await this.kill();
     await until('no process of this noded is left', () => {
       const left = [...forkServersIn(this.runDir), ...this.functionProcesses()];
-      for (const pid of left) {
-        try {
-          process.kill(pid, 'SIGKILL');
-        } catch {
-          // It has ended meanwhile.
-        }
-      }
+      left.forEach(kill);
       return left.length === 0;
     });
     fs.rmSync(this.root, {recursive: true, force: true});
@@ -221,6 +215,11 @@ export class NodedDaemon {
   /** Living processes that this daemon's functions started, whatever became of their parents. */
   functionProcesses(): number[] {
     return processesWith(`HOME=${this.root}`).filter(isFunctionProcess);
+  }
+
+  /** SIGKILL to all of them. */
+  killFunctions(): void {
+    this.functionProcesses().forEach(kill);
   }
 
   /** The lines of the log that are JSON. */

@@ -17,10 +17,13 @@ export interface InjectedFault {
 const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
 
 /** Whether it waits with nothing due: a look for leftovers that is still to come would be among the calls that are counted. */
-function isIdle(pid: number): boolean {
+export function isIdle(pid: number): boolean {
   const [, , , timeout = '0x0'] = fs.readFileSync(`/proc/${pid}/syscall`, 'latin1').split(' ');
   return (BigInt(timeout) & 0xffffffffn) === 0xffffffffn;
 }
+
+/** Whether strace has come so far that it waits for its tracee: before that the first calls are not counted. */
+const isWaiting = (tracer: number): boolean => fs.readFileSync(`/proc/${tracer}/syscall`, 'latin1').startsWith('61 ');
 
 /** Why faults cannot be injected here, or null. */
 export function injectionProblem(): string | null {
@@ -37,7 +40,7 @@ export class FaultInjector {
     await until('the fork server has nothing to do', () => isIdle(server));
     const follow = inChild === true ? ['-f'] : [];
     this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, '-p', String(server)], {stdio: 'ignore'});
-    await until('the fork server is traced', () => tracerOf(server) !== 0);
+    await until('the fork server is traced', () => tracerOf(server) !== 0 && isWaiting(this.tracer!.pid!));
   }
 
   async release(): Promise<void> {

@@ -19,7 +19,7 @@ import {acceptance} from './fake-host';
 import {writeFunction} from './daemon';
 import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
 import {ganetiForker, ganetiProblem, makeGanetiNode} from './ganeti-node';
-import {allProcesses, forkServersIn, isAlive, processesWith} from './processes';
+import {allProcesses, forkServersIn, isAlive, kill, processesWith} from './processes';
 import {until} from './until';
 
 interface KindOptions extends ChildSpawnerOptions {
@@ -228,7 +228,7 @@ export class SpawnerBench {
   async dispose(): Promise<void> {
     await this.made.close();
     await this.trees.idle();
-    for (const pid of this.processesHere()) process.kill(pid, 'SIGKILL');
+    this.processesHere().forEach(kill);
     await until('nothing of the bench is left', () => this.processesHere().length === 0);
     fs.rmSync(this.root, {recursive: true, force: true});
   }
