@@ -190,7 +190,7 @@ function findCalls(context: OperationContext, caller: Caller, callIds: readonly 
 
 /**
  * The answers of ended calls, each as its pieces. Together no more result bytes are held in memory than one
- * answer may have; the rest is streamed. A result that somebody removed is unknown.
+ * answer may have; the rest is streamed. A result that somebody removed, or that cannot be read, is unknown.
  */
 function finishedAnswers({files}: OperationContext, ended: readonly Named[], waitedMs: number): {readonly answers: (readonly Piece[])[]; readonly unknown: readonly Unknown[]} {
   const answers: (readonly Piece[])[] = [];
@@ -202,8 +202,8 @@ function finishedAnswers({files}: OperationContext, ended: readonly Named[], wai
       for (const piece of pieces) if (Buffer.isBuffer(piece)) maxInlineBytes = Math.max(0, maxInlineBytes - piece.length);
       answers.push(pieces);
     } catch (error) {
-      if (!(error instanceof NodedError)) throw error;
-      unknown.push({fnc_id: callId, code: error.code});
+      // One damaged file must not keep the others from their master for ever.
+      unknown.push({fnc_id: callId, code: error instanceof NodedError ? error.code : 'internal'});
     }
   }
   return {answers, unknown};

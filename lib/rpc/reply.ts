@@ -55,11 +55,21 @@ function stderrTail(call: Call, files: ResultFiles, from: number | null): Stderr
   const size = stderrBytesOf(call, files);
   const wanted = Math.min(from ?? 0, size);
   const begin = Math.max(wanted, size - limits.maxStderrTailBytes);
-  const bytes = size > begin ? files.read(call.accepted.key, 'stderr', begin, size - begin) : Buffer.alloc(0);
+  const bytes = size > begin ? readStderr(call, files, begin, size - begin) : Buffer.alloc(0);
   // Pieces join only at whole characters: where the bound cut one it is dropped, and one that is still being written comes next time.
   const head = begin > wanted ? cutHead(bytes) : 0;
   const tail = call.ending === null ? cutTail(bytes) : 0;
   return {from: begin + head, next: begin + bytes.length - tail, dropped: begin + head - wanted, text: bytes.toString('utf8', head, bytes.length - tail)};
+}
+
+/** Of a call that has ended a stderr that cannot be read is no reason to keep its outcome back. */
+function readStderr(call: Call, files: ResultFiles, from: number, length: number): Buffer {
+  try {
+    return files.read(call.accepted.key, 'stderr', from, length);
+  } catch (error) {
+    if (call.ending === null) throw error;
+    return Buffer.alloc(0);
+  }
 }
 
 const maxCharacterBytes = 4;

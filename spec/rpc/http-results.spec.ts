@@ -1,7 +1,7 @@
 /** Results on their way: large ones, to slow and to vanished readers, and those whose files somebody has removed. */
 import {expect} from 'chai';
 import {createHash} from 'node:crypto';
-import {readdirSync, readlinkSync, truncateSync, unlinkSync} from 'node:fs';
+import {readdirSync, readlinkSync, renameSync, symlinkSync, truncateSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
 import {NodedDaemon} from '../support/daemon';
 import {residentBytes} from '../support/processes';
@@ -10,7 +10,8 @@ import {RawConnection, putText} from '../support/raw-http';
 import {until} from '../support/until';
 
 const mebibyte = 1_048_576;
-const functions = {cat: programs.cat, large: programs.large, forever: programs.forever};
+const noisy = {body: '#!/bin/sh\nhead -c 10000 /dev/zero | tr "\\0" x >&2\necho 1\n'};
+const functions = {cat: programs.cat, large: programs.large, forever: programs.forever, noisy};
 
 const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -137,6 +138,20 @@ describe('results', function () {
       });
     }
   }
+
+  it('that cannot be read cost no other its answer; nor does a stderr that cannot', async () => {
+    const [damaged, intact] = [await make(8192), await make(8192)];
+    const noisy = (await node.startFunction('noisy', null, 20)).json.call.id;
+    for (const path of [fileOf(damaged), fileOf(noisy).replace(/out$/, 'err')]) {
+      renameSync(path, `${path}.elsewhere`);
+      symlinkSync(`${path}.elsewhere`, path); // which is not followed
+    }
+    const {json} = await node.put('WaitForFunctions', {fnc_ids: [damaged, intact, noisy], timeout: 0});
+    const {finished, unknown} = json as unknown as {finished: {call: {id: string; stderr: object}; result: unknown}[]; unknown: object[]};
+    expect(finished.map(({call}) => call.id)).to.deep.equal([intact, noisy]);
+    expect(unknown).to.deep.equal([{fnc_id: damaged, code: 'internal'}]);
+    expect(finished[1]).to.deep.include({result: 1}).and.to.have.nested.property('call.stderr.text', '');
+  });
 
   it('that are cut short while they are sent break the connection, and nobody takes the rest for a result', async () => {
     const callId = await make(40 * mebibyte);
