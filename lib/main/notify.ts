@@ -11,6 +11,8 @@ import type {Log} from '../base/log';
 /** Messages that wait for the one before them; if systemd-notify(1) hangs, there is nobody to tell. */
 const maxQueued = 16;
 
+const watchdogNews = 'WATCHDOG=1';
+
 export class Notifier {
   private readonly enabled = process.env.NOTIFY_SOCKET !== undefined;
   private watchdog: NodeJS.Timeout | undefined;
@@ -23,7 +25,7 @@ export class Notifier {
     this.send('READY=1', `STATUS=${status}`, `MAINPID=${process.pid}`);
     const watchdogMs = Number(process.env.WATCHDOG_USEC ?? 0) / 1000;
     // A timer of the loop: when the loop stands still, so does the watchdog's news.
-    if (this.enabled && watchdogMs > 0) this.watchdog ??= setInterval(() => this.send('WATCHDOG=1'), watchdogMs / 2).unref();
+    if (this.enabled && watchdogMs > 0) this.watchdog ??= setInterval(() => this.keepAlive(), watchdogMs / 2).unref();
   }
 
   reloading(): void {
@@ -32,6 +34,11 @@ export class Notifier {
 
   stopping(status: string): void {
     this.send('STOPPING=1', `STATUS=${status}`);
+  }
+
+  /** One that waits says enough; and while systemd-notify(1) hangs they must not take the places of what else is to be said. */
+  private keepAlive(): void {
+    if (!this.queue.some(([first]) => first === watchdogNews)) this.send(watchdogNews);
   }
 
   private send(...assignments: readonly string[]): void {
