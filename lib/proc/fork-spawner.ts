@@ -253,6 +253,8 @@ export class ForkSpawner implements Spawner {
       if (isWithoutForkServer(this.options.runDir)) await this.settle([...this.running.values()]);
       return;
     }
+    // The daemon has been told to end meanwhile.
+    if (this.closing) return this.quit();
     this.options.log.info({calls: this.live.size}, 'a fork server is there again');
     await this.settle([...this.running.values()].filter(({key}) => !this.live.has(key)));
   }
