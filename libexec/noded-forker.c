@@ -970,6 +970,8 @@ static struct call *call_in_environment(pid_t pid, bool *has_key) {
   static const char name[] = "NODED_CALL_KEY=";
   ssize_t size = read_of(pid, "environ", text, sizeof text);
   *has_key = false;
+  /* In the middle of an exec, or of its end, a process has neither of the two: nothing is known of it yet. */
+  if (size == 0 && read_of(pid, "cmdline", text, sizeof text) == 0) look_failed = true;
   for (ssize_t at = 0; at < size; at += (ssize_t)strlen(text + at) + 1) {
     if (strncmp(text + at, name, sizeof name - 1) != 0 || strlen(text + at) != sizeof name - 1 + KEY) continue;
     *has_key = true;

@@ -53,8 +53,11 @@ class _Process:
 
 
 def _key_of(pid):
-    """The key that a process carries in its environment; None if there is none."""
-    for variable in _read('/proc/%d/environ' % pid).split(b'\0'):
+    """The key that a process carries in its environment; None if there is none. Raises OSError in the middle of an exec, or of its end: then nothing is known of it yet."""
+    environment = _read('/proc/%d/environ' % pid)
+    if not environment and not _read('/proc/%d/cmdline' % pid):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    for variable in environment.split(b'\0'):
         if variable.startswith(_KEY_VARIABLE):
             return variable[len(_KEY_VARIABLE):].decode('latin-1')
     return None
