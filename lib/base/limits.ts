@@ -48,8 +48,8 @@ export const ganetiDefaults = {
 
 /** Fixed limits. */
 export const limits = {
-  /** Of the files that noded may have open, connections: the rest is for calls. */
-  connectionShare: 0.8,
+  /** Of the files that noded may have open, so many percent for connections: the rest is for calls. */
+  connectionPercent: 80,
   /** Nesting of a request, and of a function's output; as deep as any real document, shallow for a scanner's stack. */
   maxDepth: 128,
   /** Calls that one WaitForFunctions may name. */
@@ -128,6 +128,8 @@ export const limits = {
   outputRetryMs: 100,
   /** How long ago a call may have ended whose fork server died before it had killed what the call left behind. */
   leftoverMemoryMs: 10_000,
+  /** How long getent(1) may look for a function's user: nothing else is done meanwhile. */
+  userLookupMs: 10_000,
   /** A fork server that was started must listen by then: noded-ganeti loads all of Ganeti, perhaps from a cold disk. */
   forkServerReadyMs: 30_000,
   /** One that is there and says nothing by then is taken for dead, and so long one is looked for; and the pause before the next try. */

@@ -114,6 +114,8 @@ export class Daemon {
   reload(config: Config): void {
     const takeOverTrust = this.trust.reload(config);
     const scan = this.scan(config);
+    const unseen = scan.leftOut.find(({passes}) => passes === true);
+    if (unseen !== undefined) throw new Error(`${unseen.path}: ${unseen.reason}`);
     takeOverTrust();
     this.use(scan);
   }
@@ -130,7 +132,7 @@ export class Daemon {
   /** Connections must not take the descriptors that their calls need. */
   private affordableConnections(): number {
     const {maxConnections} = this.config.limits;
-    const affordable = Math.floor(readHardNoFile() * limits.connectionShare);
+    const affordable = Math.floor((readHardNoFile() * limits.connectionPercent) / 100);
     if (affordable < maxConnections) this.log.warn({max: affordable}, `max_connections is ${affordable}, not ${maxConnections}: the limit of open files is too low`);
     return Math.min(maxConnections, affordable);
   }

@@ -4,11 +4,11 @@
  */
 import {closeSync, constants, fstatSync, openSync, readFileSync, readSync, readdirSync, realpathSync} from 'node:fs';
 import {join} from 'node:path';
-import {errnoOf, messageOf} from '../base/errors';
+import {errnoOf, isExhausted, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {FunctionSpec} from '../call/spawner';
 import {unsafePath} from './safe-path';
-import {readManifest} from './manifest';
+import {LookupError, readManifest} from './manifest';
 import type {Manifest} from './manifest';
 import {ArgsSchema} from './args-schema';
 
@@ -34,7 +34,14 @@ export interface CatalogOptions {
 export interface Scan {
   readonly entries: ReadonlyMap<string, CatalogEntry>;
   /** Files that are not functions although they look like it, and why. */
-  readonly leftOut: readonly {readonly path: string; readonly reason: string}[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+export interface LeftOut {
+  readonly path: string;
+  readonly reason: string;
+  /** The reason lies not in the file, and may be gone the next time. */
+  readonly passes?: true;
 }
 
 /** What a function may be called. */
@@ -98,7 +105,8 @@ function readManifestOf(program: string): Manifest {
   try {
     return readManifest(content);
   } catch (error) {
-    throw new Error(`${program}.toml: ${messageOf(error)}`);
+    const message = `${program}.toml: ${messageOf(error)}`;
+    throw error instanceof LookupError ? new LookupError(message) : new Error(message);
   }
 }
 
@@ -138,16 +146,20 @@ function namesIn(directory: string): readonly string[] {
   }
 }
 
+function leaveOut(path: string, error: unknown): LeftOut {
+  return {path, reason: messageOf(error), ...(error instanceof LookupError || isExhausted(error) || errnoOf(error) === 'EIO' ? {passes: true} : {})};
+}
+
 /** Reads the functions directories. Never throws for one bad function: it is left out, with the reason. */
 export function scanFunctions(options: CatalogOptions): Scan {
   const entries = new Map<string, CatalogEntry>();
-  const leftOut: {path: string; reason: string}[] = [];
+  const leftOut: LeftOut[] = [];
   for (const directory of options.directories) {
     let names: readonly string[] = [];
     try {
       names = namesIn(directory);
     } catch (error) {
-      leftOut.push({path: directory, reason: messageOf(error)});
+      leftOut.push(leaveOut(directory, error));
     }
     for (const name of names) {
       if (name.endsWith('.toml') || name.startsWith('.')) continue;
@@ -157,7 +169,7 @@ export function scanFunctions(options: CatalogOptions): Scan {
         entries.set(name, readEntry(name, path, options));
       } catch (error) {
         entries.delete(name); // an override that is broken must not bring back what it was to replace
-        leftOut.push({path, reason: messageOf(error)});
+        leftOut.push(leaveOut(path, error));
       }
     }
   }

@@ -1,7 +1,9 @@
 /** `<name>.toml` beside a function: what noded knows of its calls (DESIGN.md section 6, noded-functions(7)). */
-import {execFileSync} from 'node:child_process';
+import {spawnSync} from 'node:child_process';
 import {parse} from 'smol-toml';
 import {secondsToMs} from '../base/duration';
+import {errnoOf} from '../base/errors';
+import {limits} from '../base/limits';
 import type {FunctionUser} from '../call/spawner';
 
 /** A manifest's keys in code's names; null where it says nothing. */
@@ -78,13 +80,20 @@ export function readManifest(content: string): Manifest {
   };
 }
 
-/** One line of the system's user or group database, whatever it is kept in (files, LDAP, …). */
+/** The system could not say whether there is such a user: a directory server is down, or there is no process to be had. */
+export class LookupError extends Error {
+  override readonly name = 'LookupError';
+}
+
+const notFound = 2; // getent(1)
+
+/** One line of the system's user or group database, whatever it is kept in (files, LDAP, …). Throws a LookupError if nobody can say. */
 function getent(database: 'passwd' | 'group', name: string): string[] {
-  try {
-    return execFileSync('getent', [database, '--', name], {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']}).trim().split(':');
-  } catch {
-    throw new Error(`there is no ${database === 'passwd' ? 'user' : 'group'} ${name}`);
-  }
+  const {status, signal, error, stdout} = spawnSync('getent', [database, '--', name], {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: limits.userLookupMs});
+  if (status === 0) return stdout.trim().split(':');
+  const what = `${database === 'passwd' ? 'user' : 'group'} ${name}`;
+  if (status === notFound) throw new Error(`there is no ${what}`);
+  throw new LookupError(`getent cannot say whether there is a ${what}: ${error === undefined ? (signal ?? `exit ${status}`) : errnoOf(error)}`);
 }
 
 function findUser(user: string | null, group: string | null): FunctionUser | null {

@@ -1,5 +1,6 @@
 import {expect} from 'chai';
 import * as fs from 'node:fs';
+import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {NodedDaemon, writeFunction} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
@@ -8,9 +9,18 @@ import {until} from '../support/until';
 describe('SIGHUP', () => {
   let daemon: NodedDaemon;
   let reloads = 0;
+  const bin = fs.mkdtempSync(join(tmpdir(), 'noded-bin-'));
 
-  before(async () => (daemon = await NodedDaemon.start({functions: {...fixtures, changing: {body: '#!/bin/sh\necho 1\n'}}})));
-  after(() => daemon.dispose());
+  before(async () => {
+    daemon = new NodedDaemon({functions: {...fixtures, changing: {body: '#!/bin/sh\necho 1\n'}}, env: {PATH: `${bin}:${process.env.PATH}`}});
+    // As if the directory server were down while a file is there.
+    fs.writeFileSync(join(bin, 'getent'), `#!/bin/sh\n[ -e ${daemon.root}/no-users ] && exit 3\nexec /usr/bin/getent "$@"\n`, {mode: 0o755});
+    await daemon.start();
+  });
+  after(async () => {
+    await daemon.dispose();
+    fs.rmSync(bin, {recursive: true});
+  });
 
   /** Sends it and waits until noded has said how that went. */
   const reload = async (): Promise<string> => {
@@ -55,6 +65,18 @@ describe('SIGHUP', () => {
     daemon.writeConfig('');
     expect(await reload()).to.match(/^reloaded/);
     expect(await resultOf('later')).to.equal(4);
+  });
+
+  it('keeps the old state and says so if nobody can say who a function runs as', async () => {
+    const broken = join(daemon.root, 'no-users');
+    fs.writeFileSync(broken, '');
+    writeFunction(daemon.functionsDir, 'nobodys', {body: '#!/bin/sh\necho 5\n', manifest: 'user = "nobody"\n'});
+    writeFunction(daemon.functionsDir, 'another', {body: '#!/bin/sh\necho 6\n'});
+    expect(await reload()).to.match(/^reload: .*nobodys\.toml: getent cannot say whether there is a user nobody: exit 3; everything stays as it was$/);
+    expect(await resultOf('another')).to.equal('unknown_function');
+    fs.unlinkSync(broken);
+    expect(await reload()).to.match(/^reloaded/);
+    expect(await resultOf('another')).to.equal(6);
   });
 
   it('says which keys have changed too and take a restart', async () => {
