@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages ganeti-packages check types spec coverage man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
+.PHONY: all packages ganeti-packages check types spec coverage fuzz man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -80,6 +80,10 @@ coverage: node_modules/.package-lock.json $(FORKER) ## all specs, and what they 
 	rm -rf coverage
 	node_modules/.bin/c8 --all --exclude-after-remap --include 'lib/**' --exclude lib/call/spawner.ts --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
 	node_modules/.bin/c8 report --all --exclude-after-remap --include 'lib/call/**' --include lib/rpc/protocol.ts --exclude lib/call/spawner.ts --reporter text-summary --check-coverage --lines 100 --branches 100
+
+# A minute of what the specs do for ten seconds.
+fuzz: packages node_modules/.package-lock.json ## a fuzzer on the fork server's frame parser, for a minute
+	NODED_SPEC_FUZZ_SECONDS=60 $(MOCHA) --no-config --require ts-node/register --extension ts --forbid-pending spec/libexec/forker-fuzz.spec.ts
 
 man-lint: ## the man pages, as mandoc sees them
 	mandoc -T lint -W warning $(MAN)

@@ -7,7 +7,7 @@ import {describeIf} from '../support/as-root';
 import {buildFuzzer} from '../support/forker-builds';
 import {writeQuit, writeSignal, writeStart} from '../../lib/proc/fork-frames';
 
-const seconds = process.env.CI === 'true' ? 60 : 10;
+const seconds = Number(process.env.NODED_SPEC_FUZZ_SECONDS ?? 10);
 const key = '0123456789abcdef';
 const spec = {name: 'f', program: '/bin/true', maxRunning: null, maxOutputBytes: 1 << 20, killAfterMs: null, urgent: false, leaveRunning: false, user: null, nice: null, config: null};
 
