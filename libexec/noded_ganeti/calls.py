@@ -1,4 +1,6 @@
 """The calls whose processes were started, by pid and by key."""
+import os
+
 from . import frames
 
 
@@ -17,6 +19,17 @@ class Call:
         self.out = self.err = -1  # memory files of a call without files
         self.torn = False  # the last line of its journal may be cut short
         self.quiet = 0
+
+    def signal_group(self, number):
+        """To its whole process group, while it is not reaped: so the number is its own. Just forked it has no group yet, only itself."""
+        for target in (-self.pid, self.pid):
+            try:
+                os.kill(target, number)
+                return
+            except ProcessLookupError:
+                pass
+            except OSError:
+                return  # it became another user's, whom only root could signal
 
 
 class Calls:

@@ -1,4 +1,4 @@
-"""The fork server: what it does with frames, with ended processes, and with a daemon that comes or goes."""
+"""The fork server: what it does with frames, and with a daemon that comes or goes."""
 import errno
 import os
 import select
@@ -9,24 +9,18 @@ import traceback
 from . import frames, functions, leftovers, programs, world
 from .calls import Call, Calls
 from .connection import Connection
+from .reaper import LOOK_SECONDS, RETRY_SECONDS, Reaper
 from .spool import Spool, wall_ms
 from .streams import Parts, open_streams
 
 MAX_CALLS = 16384
-MAX_UNSPOOLED = 64 * 1024 + 1  # output sent back of a call without files, per stream; one byte over the limit shows
 FRAMES_A_TURN = 32  # then others are heard
 IDLE_SECONDS = 10 * 60  # alone and without calls for so long: leave
-RETRY_SECONDS = 0.010  # after an error of the system that must pass
-LOOK_SECONDS = 1  # while calls run: Python ignores it when it cannot write the byte that tells of a SIGCHLD
 
 
 def _boot_ticks():
     """The clock of field 22 of proc(5) stat, of which the kernel counts 100 a second for programs."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10000000
-
-
-def _usage(rusage):
-    return int(rusage.ru_utime * 1e6), int(rusage.ru_stime * 1e6), rusage.ru_maxrss
 
 
 class Server:
@@ -41,11 +35,8 @@ class Server:
         self._calls = Calls()
         self._leftovers = leftovers.Leftovers(self._calls, self._daemon.say)
         self._parts = Parts()
-        self._notices, self._notices_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._ending_daemon = set()  # keys of calls after which the daemon is to end
+        self._reaper = Reaper(self._calls, self._leftovers, self._spool, self._daemon)
         self._quitting = False
-        self._reap_again = False  # reaping stopped for lack of room, and the signal has been read
-        self._look_at = None
         self._idle_since = time.monotonic()
 
     # ---- starting ----
@@ -62,7 +53,7 @@ class Server:
         before = _boot_ticks()
         if program is None:
             try:
-                pid = self._functions.fork(start, streams, self._origin, self._notices_in)
+                pid = self._functions.fork(start, streams, self._origin, self._reaper.notices)
             except OSError as error:
                 raise programs.NotStarted(error.errno, frames.STAGE_SPAWN) from error
         else:
@@ -78,7 +69,7 @@ class Server:
             call.out, call.err = streams.out, streams.err
             streams.out = streams.err = -1
         self._calls.add(call)
-        self._look_within(LOOK_SECONDS)
+        self._reaper.look_within(LOOK_SECONDS)
         if call.spooled:
             if not start.has(frames.INLINE):
                 self._spool.unlink(call.key, 'args')
@@ -132,109 +123,23 @@ class Server:
         if not self._daemon.send(frames.busy(start.key)):
             self._not_started(start, errno.ETXTBSY, frames.STAGE_EXEC)  # nobody is there to ask again
 
-    # ---- ending ----
-
-    def _send_output(self, call, stream, fd):
-        try:
-            content = os.pread(fd, MAX_UNSPOOLED, 0)
-        except OSError:
-            content = b''
-        os.close(fd)
-        if content:
-            self._daemon.send(frames.output(call.key, stream, content))
-
-    def _end(self, call, status, rusage):
-        now = wall_ms()
-        signaled = os.WIFSIGNALED(status)
-        code = os.WTERMSIG(status) if signaled else os.WEXITSTATUS(status)
-        usage, sizes = _usage(rusage), (0, 0)
-        call.runs = False
-        self._calls.running -= 1
-        self._leftovers.ended(call)
-        try:
-            if call.spooled:
-                self._spool.ended(call, None if signaled else code, code if signaled else None, now, usage)
-                sizes = self._spool.trimmed_size(call.key, 'out'), self._spool.trimmed_size(call.key, 'err')
-            else:
-                self._send_output(call, 1, call.out)
-                self._send_output(call, 2, call.err)
-        finally:  # reaped is reaped: nobody will hear of this end again
-            self._daemon.send(frames.ended(call.key, frames.KIND_SIGNALED if signaled else frames.KIND_EXITED, code, frames.STAGE_NONE, now, usage, sizes))
-        self._heed_notices()
-        if call.key in self._ending_daemon:
-            self._ending_daemon.discard(call.key)
-            self._daemon.stop_when_sent()
-
-    def _heed_notices(self):
-        """A function says before it ends that the daemon is to end after it."""
-        try:
-            notices = os.read(self._notices, 4096)
-        except BlockingIOError:
-            return
-        for at in range(0, len(notices), frames.KEY):
-            self._ending_daemon.add(notices[at:at + frames.KEY].decode('ascii'))
-
-    def _look_within(self, seconds):
-        if self._look_at is None:
-            self._look_at = time.monotonic() + seconds
-
-    def _reap(self):
-        """SIGCHLDs coalesce: reaps until there is nothing left."""
-        self._look_at = None
-        while True:
-            self._reap_again = not self._daemon.has_room()
-            if self._reap_again:
-                return
-            try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if info is None:
-                    if self._calls.running > 0:
-                        self._look_within(LOOK_SECONDS)
-                    return
-                call = self._calls.of_pid(info.si_pid)
-                leads = call is not None and call.runs
-                # The leader is not reaped yet, so its number cannot be another's.
-                if leads and not call.leave_running:
-                    self._kill_group(call, signal.SIGKILL)
-                _, status, rusage = os.wait4(info.si_pid, 0)
-            except ChildProcessError:
-                return
-            except OSError:
-                self._look_within(RETRY_SECONDS)
-                return
-            if leads:
-                self._end(call, status, rusage)
-            self._leftovers.soon()
-
     # ---- frames in ----
-
-    @staticmethod
-    def _kill_group(call, number):
-        # Just forked it has no group of its own yet. It is not reaped, so the number is its own.
-        for target in (-call.pid, call.pid):
-            try:
-                os.kill(target, number)
-                return
-            except ProcessLookupError:
-                pass
-            except OSError:
-                return  # it became another user's, whom only root could signal
 
     def _signal(self, key, what):
         call = self._calls.of_key(key)
         if call is None or not call.runs:
             return  # its end is on the way to the daemon
         if what == frames.KILL:
-            self._kill_group(call, signal.SIGKILL)
+            call.signal_group(signal.SIGKILL)
         else:
-            self._kill_group(call, signal.SIGTERM)
-            self._kill_group(call, signal.SIGCONT)
+            call.signal_group(signal.SIGTERM)
+            call.signal_group(signal.SIGCONT)
 
     def _quit(self):
         self._quitting = True
         for call in self._calls.all():
             if call.runs:
-                self._kill_group(call, signal.SIGKILL)
+                call.signal_group(signal.SIGKILL)
         self._leftovers.soon()
 
     def _take(self, kind, content):
@@ -340,9 +245,9 @@ class Server:
 
     def _next_timeout(self):
         """Milliseconds; None is for ever."""
-        if self._daemon.has_room() and (self._reap_again or (self._daemon.is_open and self._has_whole_frame())):
+        if self._daemon.has_room() and (self._reaper.is_behind or (self._daemon.is_open and self._has_whole_frame())):
             return 0
-        due = [at for at in (self._leftovers.due, self._look_at) if at is not None]
+        due = [at for at in (self._leftovers.due, self._reaper.due) if at is not None]
         if not self._daemon.is_open and self._calls.running == 0:
             due.append(self._idle_since + IDLE_SECONDS)
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
@@ -371,8 +276,8 @@ class Server:
         ready = self._wait()
         if self._wake in ready:
             os.read(self._wake, 4096)
-        if self._wake in ready or self._reap_again or (self._look_at is not None and time.monotonic() >= self._look_at):
-            self._reap()
+        if self._wake in ready or self._reaper.is_behind or (self._reaper.due is not None and time.monotonic() >= self._reaper.due):
+            self._reaper.reap()
         if self._daemon.is_open and self._daemon.incoming:
             self._take_frames()
         if self._daemon.is_open and ready.get(self._daemon.socket.fileno(), 0) & ~select.POLLOUT:
@@ -391,5 +296,5 @@ class Server:
             except Exception:  # pylint: disable=broad-except
                 # A bug, or no memory: the calls must not pay for it.
                 self._daemon.say('an error of its own: %s' % traceback.format_exc(limit=-2))
-                self._look_within(RETRY_SECONDS)  # it may have been in the middle of reaping
+                self._reaper.look_within(RETRY_SECONDS)  # it may have been in the middle of reaping
                 time.sleep(RETRY_SECONDS)
