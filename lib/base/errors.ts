@@ -2,6 +2,7 @@
  * The errors of the protocol: one table from code to HTTP status, default message, and whether a
  * function was started (DESIGN.md section 8). Masters match on `code`; messages may change.
  */
+import {constants} from 'node:os';
 
 /** The one fact that decides whether a master may retry: was a function started by this request? */
 export const startedFacts = ['no', 'yes', 'unknown'] as const;
@@ -87,17 +88,35 @@ export class NodedError extends Error {
   }
 }
 
-/** The errno name of a failed system call ('ENOSPC'), also where Node has no name for it (EDQUOT). */
+/** Of Linux (asm-generic/errno.h), what disks, filesystems and their keys give and Node's constants leave out. */
+const rareErrnos: Readonly<Record<string, number>> = {
+  ...{ENOTBLK: 15, EBADE: 52, EREMOTE: 66, ECOMM: 70, ESHUTDOWN: 108, EHOSTDOWN: 112, EUCLEAN: 117, EREMOTEIO: 121, ENOMEDIUM: 123},
+  ...{EMEDIUMTYPE: 124, ENOKEY: 126, EKEYEXPIRED: 127, EKEYREVOKED: 128, EKEYREJECTED: 129, ENOTRECOVERABLE: 131, EHWPOISON: 133},
+};
+
+/** The first of two names for one number is the usual one: EAGAIN, not EWOULDBLOCK. */
+const errnoNames = new Map(Object.entries({...rareErrnos, ...constants.errno}).reverse().map(([name, number]) => [number, name]));
+
+/** The name of an errno of this system; EUNKNOWN if it has none. */
+export function errnoName(errno: number): string {
+  return errnoNames.get(errno) ?? 'EUNKNOWN';
+}
+
+const isNameless = (code: string): boolean => code.startsWith('Unknown system error');
+
+/** The errno name of a failed system call ('ENOSPC'), also where Node has none: libuv says "Unknown system error -122" for EDQUOT. */
 export function errnoOf(error: unknown): string {
   if (!(error instanceof Error)) return 'EUNKNOWN';
   const {code, errno} = error as NodeJS.ErrnoException;
-  if (errno === -122) return 'EDQUOT'; // libuv: "Unknown system error -122", without a code
-  return code ?? 'EUNKNOWN';
+  if (code !== undefined && !isNameless(code)) return code;
+  return errno === undefined ? 'EUNKNOWN' : errnoName(-errno);
 }
 
-/** An error's text for the log, whatever was thrown. */
+/** An error's text for the log, whatever was thrown. What the system said has its errno's name. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // Node says it twice, as code and as what strerror(3) would say: 'Unknown system error -122: Unknown system error -122, write'.
+  return error.message.replace(/^(?:Unknown system error -\d+: )?Unknown system error -(\d+)(, )?/, (_text, errno: string, more = '') => errnoName(Number(errno)) + (more && ': '));
 }
 
 /** Whether it says nothing about what was asked for, but that the system has no more to look at it with: it passes. */

@@ -128,7 +128,7 @@ export function outcomeLine(call: Call): string | null {
     exit_code: exited?.exitCode ?? null,
     signal: exited?.signal ?? null,
     output: exited?.output ?? 'empty',
-    output_reason: exited?.outputReason ?? null,
+    output_reason: (ending.kind === 'lost' ? ending.reason : exited?.outputReason) ?? null,
     stdout_bytes: exited?.stdoutBytes ?? 0,
     stderr_bytes: exited?.stderrBytes ?? 0,
   });
@@ -222,7 +222,8 @@ export function readJournal(key: string, content: string): JournalRecord | null 
 export function endingOf({ended, outcome}: JournalRecord): Ending {
   if (outcome === null) throw new Error('endingOf: the journal has no outcome');
   const {exitCode, signal} = outcome;
-  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: outcome.atMs};
+  const reason = outcome.outputReason ?? 'noded or the machine died under it';
+  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason, endedAtMs: outcome.atMs};
   if (ended !== null && 'errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
   return {
     kind: 'exited',

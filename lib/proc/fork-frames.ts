@@ -4,6 +4,7 @@
  * connection and nothing else.
  */
 import {constants} from 'node:os';
+import {errnoName} from '../base/errors';
 import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
@@ -58,8 +59,6 @@ export interface EndedFrame {
 /** Synonyms that Node does not use when it names the signal that ended a process. */
 const synonyms = new Set(['SIGIOT', 'SIGPOLL', 'SIGUNUSED']);
 const signalNames = new Map(Object.entries(constants.signals).filter(([name]) => !synonyms.has(name)).map(([name, number]) => [number as number, name]));
-/** The first of two names for one number is the usual one: EAGAIN, not EWOULDBLOCK. */
-const errnoNames = new Map(Object.entries(constants.errno).reverse().map(([name, number]) => [number as number, name]));
 
 /** Length and type. */
 const headBytes = 5;
@@ -191,7 +190,7 @@ function readEnded(body: Buffer): EndedFrame {
     key: keyOf(body),
     exitCode: kind === 0 ? code : null,
     signal: kind === 1 ? (signalNames.get(code) ?? `SIG${code}`) : null,
-    errno: kind === 2 ? (errnoNames.get(code) ?? 'EUNKNOWN') : null,
+    errno: kind === 2 ? errnoName(code) : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
     endedAtMs: body.readUInt32LE(at + 6) + body.readInt32LE(at + 10) * 2 ** 32,
     stdoutBytes,

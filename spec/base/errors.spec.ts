@@ -1,6 +1,7 @@
 import {expect} from 'chai';
 import {closeSync, openSync} from 'node:fs';
-import {NodedError, errnoOf, errorCodes, errorKind, messageOf} from '../../lib/base/errors';
+import {getSystemErrorName} from 'node:util';
+import {NodedError, errnoName, errnoOf, errorCodes, errorKind, messageOf} from '../../lib/base/errors';
 import type {ErrorCode} from '../../lib/base/errors';
 
 /** DESIGN.md section 8. */
@@ -79,6 +80,21 @@ describe('errors of the system', () => {
   it('have one also where Node has none: EDQUOT comes as -122 without a code', () => {
     expect(errnoOf(Object.assign(new Error('Unknown system error -122'), {errno: -122}))).to.equal('EDQUOT');
     expect(errnoOf(Object.assign(new Error('Unknown system error -122: x'), {errno: -122, code: 'Unknown system error -122'}))).to.equal('EDQUOT');
+  });
+
+  it('have one for whatever a disk gives: no errno of the kernel is left to its number', () => {
+    for (const [errno, name] of [[-117, 'EUCLEAN'], [-123, 'ENOMEDIUM'], [-126, 'ENOKEY'], [-52, 'EBADE'], [-5, 'EIO'], [-11, 'EAGAIN']] as const) {
+      const text = getSystemErrorName(errno);
+      expect(errnoOf(Object.assign(new Error(text), {errno, code: text}))).to.equal(name);
+    }
+    expect(errnoName(122)).to.equal('EDQUOT');
+    expect(errnoName(100_000)).to.equal('EUNKNOWN');
+  });
+
+  it('have that name in their text too', () => {
+    expect(messageOf(Object.assign(new Error('Unknown system error -122: Unknown system error -122, write'), {errno: -122}))).to.equal('EDQUOT: write');
+    expect(messageOf(new Error('Unknown system error -122'))).to.equal('EDQUOT');
+    expect(messageOf(thrownBy(() => openSync('/nonexistent/file', 'r')))).to.equal('ENOENT: no such file or directory, open \'/nonexistent/file\'');
   });
 
   it('are EUNKNOWN where nobody knows', () => {

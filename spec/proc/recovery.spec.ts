@@ -86,9 +86,11 @@ describe('what is read back from journals', () => {
     expect(of(failed)?.ending).to.include({kind: 'exited', exitCode: 3, output: 'empty', stdoutBytes: 0, stderrBytes: 2, inJournal: true});
   });
 
-  it('is no result if the journal says that stdout is lost, whatever the exit', async () => {
+  it('is unknown if the journal says that stdout is lost, but for a failure: that is one whatever was written', async () => {
     const key = plant([{...exit(0), stdout_lost: true}]);
-    expect((await recover()).of(key)?.ending).to.include({kind: 'exited', exitCode: 0, output: 'invalid', outputReason: 'stdout could not be read: its file is gone'});
+    expect((await recover()).of(key)?.ending).to.include({kind: 'lost', reason: 'stdout could not be read: its file is gone'});
+    const failed = plant([{...exit(3), stdout_lost: true}]);
+    expect((await recover()).of(failed)?.ending).to.include({kind: 'exited', exitCode: 3, output: 'invalid', outputReason: 'stdout could not be read: its file is gone'});
   });
 
   it('is a start that failed if the journal says so', async () => {

@@ -72,7 +72,7 @@ describeSpawners('what it reports, and when', (bench) => {
   it('does not take the output for empty when the files have been removed under it', async () => {
     const files = `${bench().root}/run/calls/$NODED_CALL_KEY`;
     const removed = await bench().run(bench().define('remover', `#!/bin/sh\nuntil [ -e ${files}.out ]; do sleep 0.01; done\nrm ${files}.*\necho true\n`));
-    expect(outcomeOf(removed.ending!, null)).to.equal('invalid_output');
+    expect(outcomeOf(removed.ending!, null)).to.equal('lost');
   });
 });
 
