@@ -44,16 +44,39 @@ describe('waiters', () => {
     expect(clock.countTimers()).to.equal(0);
   });
 
-  it('report how late a stalled loop let them be', () => {
-    open([fake.start()], 'ended', 1_000);
+  /** Lets time pass for timers, and `lateMs` more (less, if negative) for the clock that deadlines are read from. */
+  function tickLate(ms: number, lateMs: number): void {
     const {now} = performance;
-    performance.now = () => now.call(performance) + 250; // the loop comes to its timers 250 ms after they were due
+    performance.now = () => now.call(performance) + lateMs;
     try {
-      clock.tick(1_000);
+      clock.tick(ms);
     } finally {
       performance.now = now;
     }
+  }
+
+  it('report how late a stalled loop let them be', () => {
+    open([fake.start()], 'ended', 1_000);
+    tickLate(1_000, 250);
     expect(fake.observer.lateMs).to.deep.equal([250]);
+  });
+
+  it('whose timer fires early are not over before their time is up', () => {
+    open([fake.start()], 'ended', 1_000);
+    tickLate(1_000, -2);
+    expect(ends).to.deep.equal([]);
+    expect(clock.countTimers()).to.equal(1);
+    tickLate(2, -2);
+    expect(ends).to.deep.equal(['timeout']);
+    expect(fake.observer.lateMs).to.deep.equal([0]);
+  });
+
+  it('are over with a timer that fires less than 1 ms early, as setTimeout does, and that is not late', () => {
+    open([fake.start()], 'ended', 1_000);
+    tickLate(1_000, -0.9);
+    expect(ends).to.deep.equal(['timeout']);
+    expect(fake.observer.lateMs).to.deep.equal([0]);
+    expect(clock.countTimers()).to.equal(0);
   });
 
   it('wait longer than setTimeout can count, with no end if they must', () => {

@@ -1,12 +1,13 @@
 import {expect} from 'chai';
 import {spawn} from 'node:child_process';
+import type {ChildProcess} from 'node:child_process';
 import {once} from 'node:events';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as sinon from 'sinon';
 import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
-import {ProcessTrees} from '../../lib/proc/process-tree';
+import {ProcessTrees, startTimeOf} from '../../lib/proc/process-tree';
 import {turn} from '../support/clock';
 import {withoutDescriptors} from '../support/no-descriptors';
 import {isAlive} from '../support/processes';
@@ -98,5 +99,71 @@ describe('the look for what functions left behind', () => {
       nodeFs.rmSync(gate, {recursive: true, force: true});
       child.kill('SIGKILL');
     }
+  });
+
+  describe('whose pid may have been used again since', () => {
+    const sleeper = async (): Promise<ChildProcess & {readonly pid: number}> => {
+      const child = spawn('sleep', ['600'], {detached: true, stdio: 'ignore', env: {}});
+      await once(child, 'spawn');
+      return child as ChildProcess & {readonly pid: number};
+    };
+    const roots: Readonly<Record<string, {readonly startTimeOf: (own: number) => number | null; readonly killed: boolean}>> = {
+      'kills what has the number and the start time that are known': {startTimeOf: (own) => own, killed: true},
+      'leaves alone what has the number and another start time': {startTimeOf: (own) => own - 1, killed: false},
+      'leaves alone what has the number of a process that was reaped': {startTimeOf: () => null, killed: false},
+    };
+    for (const [title, {startTimeOf: known, killed}] of Object.entries(roots)) {
+      it(title, async () => {
+        const child = await sleeper();
+        try {
+          trees.sweep({key: drawKey(), pid: child.pid, startTime: known(startTimeOf(child.pid))});
+          await trees.idle();
+          expect(isAlive(child.pid)).to.equal(!killed);
+        } finally {
+          child.kill('SIGKILL');
+        }
+      });
+    }
+
+    it('leaves alone a leader with another start time, or one that is not known', async () => {
+      const child = await sleeper();
+      try {
+        const own = startTimeOf(child.pid);
+        const signals = sinon.spy(process, 'kill');
+        try {
+          for (const startTime of [own - 1, 0, null]) trees.killLeader({key: drawKey(), pid: child.pid, startTime});
+          sinon.assert.notCalled(signals);
+          trees.killLeader({key: drawKey(), pid: child.pid, startTime: own});
+          sinon.assert.calledOnceWithExactly(signals, child.pid, 'SIGKILL');
+        } finally {
+          signals.restore();
+        }
+      } finally {
+        child.kill('SIGKILL');
+      }
+    });
+
+    it('signals nobody who got the number between the look and the signal', async () => {
+      const child = await sleeper();
+      const own = startTimeOf(child.pid);
+      const read = nodeFs.readFileSync;
+      let reads = 0;
+      // The look reads the process that is meant; whoever has its number when the signal is due started later.
+      const stub = sinon.stub(nodeFs, 'readFileSync').callsFake(((path: string, options: BufferEncoding) => {
+        const text = read(path, options);
+        if (path !== `/proc/${child.pid}/stat`) return text;
+        reads += 1;
+        return reads === 1 ? text : text.replace(` ${own} `, ` ${own + 1} `);
+      }) as typeof nodeFs.readFileSync);
+      try {
+        trees.sweep({key: drawKey(), pid: child.pid, startTime: own});
+        await trees.idle();
+        expect(reads).to.be.above(1);
+        expect(isAlive(child.pid)).to.equal(true);
+      } finally {
+        stub.restore();
+        child.kill('SIGKILL');
+      }
+    });
   });
 });

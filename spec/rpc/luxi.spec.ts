@@ -137,6 +137,22 @@ describe('the local socket', () => {
     for (let count = 0; count < 6; count += 1) expect((await local.next()).result.result).to.have.lengthOf(40_000);
   });
 
+  it('leaves in the kernel what is sent behind a message being served, beyond the limit of one, and takes it afterwards', async () => {
+    const {fnc_id: callId} = (await start('forever', null, 0)).result;
+    local.write(`{"method":"WaitForFunction","args":{"fnc_id":"${callId as string}","timeout":60}}\x03`);
+    await until('it waits', async () => (await waiters()) === 1);
+    const messages = 200;
+    for (let count = 0; count < messages; count += 1) local.write(`{"method":"GetStatus"${' '.repeat(60_000)}}\x03`);
+    // With every answer over another connection the daemon has had a turn to read some of them: in so many, all of them.
+    const other = await LocalConnection.open(path);
+    for (let turns = 0; turns < 2 * messages; turns += 1) expect(await other.ask('GetStatus')).to.include({success: true});
+    other.destroy();
+    expect(local.socket.writableLength).to.be.above((messages * 60_000) / 2);
+    await node.put('AbortFunction', {fnc_id: callId, timeout: 20});
+    expect(callOf(await local.next()).outcome).to.equal('aborted');
+    for (let count = 0; count < messages; count += 1) expect(await local.nextText()).to.include('"uptime"');
+  });
+
   it('gives a large result whole, and then the next answer', async () => {
     const size = 20_000_000;
     local.write(`{"method":"StartFunction","args":{"fn_name":"large","fn_args":${size},"timeout":25}}\x03{"method":"GetStatus"}\x03`);

@@ -7,6 +7,11 @@ import {until} from '../support/until';
 
 const tailBytes = 65_536;
 
+/** Writes an `a` and the first bytes of a character; and the others, with a `b`, once the file is there that its argument names. Bytes as for printf(1). */
+const halves = (first: string, others: string): {body: string} => ({
+  body: `#!/bin/sh\nread -r name\nname=\${name#\\"}\nname=\${name%\\"}\nprintf 'a${first}' >&2\nuntil [ -e "$name" ]; do sleep 0.02; done\nprintf '${others}b' >&2\necho true\n`,
+});
+
 const functions = {
   /** Writes as many lines of 16 bytes to stderr as its argument says. */
   chatty: {body: '#!/bin/sh\nread -r count\nawk -v count="$count" \'BEGIN { for (n = 0; n < count; n++) printf "%015d\\n", n > "/dev/stderr" }\'\necho true\n'},
@@ -15,8 +20,12 @@ const functions = {
   binary: {body: '#!/bin/sh\nprintf \'\\377\\000\\303\\n\' >&2\necho true\n'},
   /** 65,537 bytes: an é, which is two bytes, and ASCII behind it; so that the limit cuts the é. */
   cut: {body: '#!/bin/sh\nprintf \'\\303\\251%065535d\' 0 >&2\necho true\n'},
-  /** Writes the first byte of an é and the second once the file is there that its argument names. */
-  halves: {body: '#!/bin/sh\nread -r name\nname=${name#\\"}\nname=${name%\\"}\nprintf \'a\\303\' >&2\nuntil [ -e "$name" ]; do sleep 0.02; done\nprintf \'\\251b\' >&2\necho true\n'},
+  /** 65,537 bytes: a character of four bytes, and ASCII behind it; so that the limit cuts all but its first byte. */
+  cut_four: {body: '#!/bin/sh\nprintf \'\\360\\237\\230\\200%065533d\' 0 >&2\necho true\n'},
+  halves: halves('\\303', '\\251'),
+  one_of_four: halves('\\360', '\\237\\230\\200'),
+  two_of_four: halves('\\360\\237', '\\230\\200'),
+  three_of_four: halves('\\360\\237\\230', '\\200'),
   /** Ends in the middle of a character. */
   half: {body: '#!/bin/sh\nprintf \'a\\303\' >&2\necho true\n'},
   quiet: {body: '#!/bin/sh\necho true\n'},
@@ -78,19 +87,28 @@ describe('stderr', () => {
     expect(json.call.stderr).to.deep.equal({from: 2, next: 65_537, dropped: 2, text: '0'.repeat(65_535)});
   });
 
-  it('gives a character that is still being written with the next piece, and wakes nobody for half of it', async () => {
-    const file = join(node.root, `lines-${++files}`);
-    const {fnc_id: callId} = (await node.startFunction('halves', file, 0)).json;
-    const first = (await node.waitForFunction(callId, 60, {stderr_from: 0, wake_on_stderr: true})).json.call.stderr;
-    expect(first).to.deep.equal({from: 0, next: 1, dropped: 0, text: 'a'});
-    await until('half of it is written', () => readFileSync(join(node.runDir, 'calls', `${callId!.split(':')[3]}.err`)).length === 2);
-    const asleep = await node.waitForFunction(callId, 0.3, {stderr_from: 1, wake_on_stderr: true});
-    expect(asleep.json.waited).to.be.at.least(0.29);
-    expect(asleep.json.call.stderr).to.deep.equal({from: 1, next: 1, dropped: 0, text: ''});
-    writeFileSync(file, '');
-    const rest = (await node.waitForFunction(callId, 60, {stderr_from: 1})).json.call.stderr;
-    expect(rest).to.deep.equal({from: 1, next: 4, dropped: 0, text: 'éb'});
+  it('begins with a whole character where the limit would cut one of four bytes', async () => {
+    const {json} = await node.startFunction('cut_four', null, 20);
+    expect(json.call.stderr).to.deep.equal({from: 4, next: 65_537, dropped: 4, text: '0'.repeat(65_533)});
   });
+
+  const unfinished = {halves: ['é', 1], one_of_four: ['\ud83d\ude00', 1], two_of_four: ['\ud83d\ude00', 2], three_of_four: ['\ud83d\ude00', 3]} as const;
+  for (const [name, [character, written]] of Object.entries(unfinished)) {
+    const length = Buffer.byteLength(character);
+    it(`gives a character of which ${written} of ${length} bytes are written with the next piece, and wakes nobody for it`, async () => {
+      const file = join(node.root, `lines-${++files}`);
+      const {fnc_id: callId} = (await node.startFunction(name, file, 0)).json;
+      const first = (await node.waitForFunction(callId, 60, {stderr_from: 0, wake_on_stderr: true})).json.call.stderr;
+      expect(first).to.deep.equal({from: 0, next: 1, dropped: 0, text: 'a'});
+      await until('the bytes are written', () => readFileSync(join(node.runDir, 'calls', `${callId!.split(':')[3]}.err`)).length === 1 + written);
+      const asleep = await node.waitForFunction(callId, 0.3, {stderr_from: 1, wake_on_stderr: true});
+      expect(asleep.json.waited).to.be.at.least(0.29);
+      expect(asleep.json.call.stderr).to.deep.equal({from: 1, next: 1, dropped: 0, text: ''});
+      writeFileSync(file, '');
+      const rest = (await node.waitForFunction(callId, 60, {stderr_from: 1})).json.call.stderr;
+      expect(rest).to.deep.equal({from: 1, next: 2 + length, dropped: 0, text: `${character}b`});
+    });
+  }
 
   it('ends as the function left it, in the middle of a character if need be', async () => {
     const {json} = await node.startFunction('half', null, 20);
