@@ -76,6 +76,10 @@ export const limits = {
   maxTombstoneFileBytes: 64 * MiB,
   /** Waiters settled, or expired calls removed, in one turn of the loop. */
   sliceSize: 64,
+  /** Of each turn of the loop, what all requests together may take that go through many calls. */
+  sliceMs: 5,
+  /** Calls up to so many it goes through at once. */
+  sliceFreeItems: 16,
   /** Bytes of a function's output that are checked in one turn of the loop (about 2 ms). */
   scanSliceBytes: 256 * KiB,
   /** setTimeout fires at once beyond 2^31 - 1 ms; timers are re-armed at this many. */
@@ -100,6 +104,9 @@ export const limits = {
   maxRecentBytes: 16 * KiB,
   /** How often the free room of the spool's filesystem is asked for. */
   freeCheckMs: 250,
+  /** While something happens, how often it is looked how late the loop comes; and after how long without anything no more. */
+  lagPollMs: 10,
+  lagQuietMs: 1_000,
   /** How often stderr is looked at for waits with wake_on_stderr. */
   stderrPollMs: 100,
   /** At the end: how long an answer may take to leave, and how often that is looked at. */

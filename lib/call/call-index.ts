@@ -3,6 +3,7 @@ import {NodedError} from '../base/errors';
 import {isSameCall, parseCallId} from './call-id';
 import type {CallIdParts} from './call-id';
 import type {Call, State} from './call-record';
+import {inSlices} from './slices';
 import {Tombstones, requestKey} from './tombstones';
 import type {Tombstone} from './tombstones';
 
@@ -17,6 +18,8 @@ export interface CallFilter {
 export class CallIndex {
   private readonly byKey = new Map<string, Call>();
   private readonly byRequest = new Map<string, Call>();
+  /** Those of them that have not ended, in the same order: few, beside those that have. */
+  private readonly active = new Map<string, Call>();
   private readonly tombstones = new Tombstones();
 
   get tombstoneCount(): number {
@@ -26,13 +29,19 @@ export class CallIndex {
   add(call: Call): void {
     const {key, role, requestId} = call.accepted;
     this.byKey.set(key, call);
+    this.active.set(key, call);
     if (requestId !== null) this.byRequest.set(requestKey(role, requestId), call);
+  }
+
+  ended(call: Call): void {
+    this.active.delete(call.accepted.key);
   }
 
   /** The call was refused after all: nothing is known of it, and its request ID is free again. */
   remove(call: Call): void {
     const {key, role, requestId} = call.accepted;
     this.byKey.delete(key);
+    this.active.delete(key);
     if (requestId !== null) this.byRequest.delete(requestKey(role, requestId));
   }
 
@@ -75,14 +84,14 @@ export class CallIndex {
     return null;
   }
 
-  /** Calls in order of acceptance, those after `afterSequence`, at most `limit`. */
-  list(filter: CallFilter, afterSequence: number, limit: number): Call[] {
+  /** Calls in order of acceptance, those after `afterSequence`, at most `limit`: looked for in slices, so the first may be gone when the last is found. */
+  async list(filter: CallFilter, afterSequence: number, limit: number): Promise<Call[]> {
     const found: Call[] = [];
-    for (const call of this.byKey.values()) {
-      if (call.sequence <= afterSequence || !matches(call, filter)) continue;
-      found.push(call);
-      if (found.length === limit) break;
-    }
+    const calls = filter.state === null || filter.state === 'ended' ? this.byKey : this.active;
+    await inSlices(calls.values(), (call) => {
+      if (call.sequence > afterSequence && matches(call, filter)) found.push(call);
+      return found.length < limit;
+    });
     return found;
   }
 }

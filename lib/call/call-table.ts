@@ -243,6 +243,7 @@ export class CallTable implements CallHost {
   }
 
   private callEnded(call: Call): void {
+    this.index.ended(call);
     this.retention.add(call, this.waiters.waitersOf(call) > 0);
     if (call.spec !== null) {
       this.slots.free(call, call.spec);

@@ -1,5 +1,37 @@
 /** Work that comes in crowds, done a slice per turn of the loop, so that no crowd stalls it. */
+import {monotonicMs} from '../base/duration';
 import {limits} from '../base/limits';
+
+/** Whoever goes through many items and waits for a turn of the loop. */
+const waiting: (() => void)[] = [];
+
+/** One of them goes on in each turn: a hundred that come at once hold up everybody else no longer than one does. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    if (waiting.push(resolve) === 1) setImmediate(letOneGoOn);
+  });
+}
+
+function letOneGoOn(): void {
+  waiting.shift()!();
+  if (waiting.length > 0) setImmediate(letOneGoOn);
+}
+
+/**
+ * Does `work` for each item in order, until it says `false`. Few items are done at once, more of them for
+ * limits.sliceMs in each turn of the loop: what was true of an item at the begin may not be so when its turn comes.
+ */
+export async function inSlices<T>(items: Iterable<T>, work: (item: T) => boolean | void): Promise<void> {
+  let count = 0;
+  let sliceEndsAt = -Infinity;
+  for (const item of items) {
+    if (work(item) === false) return;
+    count += 1;
+    if (count < limits.sliceFreeItems || monotonicMs() < sliceEndsAt) continue;
+    await nextTurn();
+    sliceEndsAt = monotonicMs() + limits.sliceMs;
+  }
+}
 
 export class Slices<T> {
   private readonly items: T[] = [];

@@ -6,7 +6,7 @@ import type {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {writeProblem} from './protocol-answer';
 import {bytesOf} from './reply';
-import type {Reply} from './reply';
+import type {Piece, Reply} from './reply';
 
 type Headers = Record<string, string | number>;
 
@@ -24,17 +24,39 @@ export async function sendReply(response: ServerResponse, {contentType, pieces, 
   // A master that takes nothing for a minute is cut off: its result stays, and costs no memory here.
   response.setTimeout(limits.stalledReaderMs, () => response.destroy());
   response.writeHead(200, {...headers, 'Content-Type': contentType, 'Content-Length': length});
-  if (pieces.every(Buffer.isBuffer)) {
-    response.end(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, length));
+  const joined = joinBytes(pieces);
+  const [only] = joined;
+  if (joined.length === 1 && Buffer.isBuffer(only)) {
+    response.end(only);
     return;
   }
   try {
-    for (const piece of pieces) for await (const chunk of bytesOf(piece)) await write(response, chunk);
+    for (const piece of joined) for await (const chunk of bytesOf(piece)) await write(response, chunk);
     response.end();
   } catch {
     // The length has been promised; a connection that breaks off is the only way left to take it back.
     response.destroy();
   }
+}
+
+/** A piece of bytes for all of those that stand in a row: each takes a write of its own. */
+function joinBytes(pieces: readonly Piece[]): readonly Piece[] {
+  const joined: Piece[] = [];
+  let row: Buffer[] = [];
+  const endRow = (): void => {
+    if (row.length > 0) joined.push(row.length === 1 ? row[0]! : Buffer.concat(row));
+    row = [];
+  };
+  for (const piece of pieces) {
+    if (Buffer.isBuffer(piece)) {
+      row.push(piece);
+    } else {
+      endRow();
+      joined.push(piece);
+    }
+  }
+  endRow();
+  return joined;
 }
 
 /** Calls back once all bytes are with the kernel. Node says 'finish' also of a response whose connection broke before. */

@@ -9,6 +9,7 @@ import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Call} from '../call/call-record';
 import type {CallTable} from '../call/call-table';
+import {inSlices} from '../call/slices';
 import type {FunctionSpec} from '../call/spawner';
 import type {Waiter} from '../call/waiters';
 import {readAbortFunction, readForgetFunction, readStartFunction, readWaitForFunction, readWaitForFunctions} from './protocol';
@@ -174,59 +175,68 @@ interface Named {
   readonly call: Call;
 }
 
-function findCalls(context: OperationContext, caller: Caller, callIds: readonly string[]): {readonly named: readonly Named[]; readonly unknown: readonly Unknown[]} {
+async function findCalls(context: OperationContext, caller: Caller, callIds: readonly string[]): Promise<{readonly named: readonly Named[]; readonly unknown: readonly Unknown[]}> {
   const named: Named[] = [];
   const unknown: Unknown[] = [];
-  for (const callId of callIds) {
+  await inSlices(callIds, (callId) => {
     try {
       named.push({callId, call: findCall(context, caller, {callId})});
     } catch (error) {
       if (!(error instanceof NodedError)) throw error;
       unknown.push({fnc_id: callId, code: error.code});
     }
-  }
+  });
   return {named, unknown};
 }
 
+/** What a wait for several calls has come to. */
+interface Finished {
+  /** The answers of those that have ended, each as its pieces. */
+  readonly answers: (readonly Piece[])[];
+  readonly answered: Call[];
+  readonly unfinished: string[];
+  readonly unknown: Unknown[];
+}
+
 /**
- * The answers of ended calls, each as its pieces. Together no more result bytes are held in memory than one
- * answer may have; the rest is streamed. A result that somebody removed, or that cannot be read, is unknown.
+ * Each call as it is when its turn comes. Together no more result bytes are held in memory than one answer may have;
+ * the rest is streamed. A result that somebody removed or forgot, or that cannot be read, is unknown.
  */
-function finishedAnswers({files}: OperationContext, ended: readonly Named[], waitedMs: number): {readonly answers: (readonly Piece[])[]; readonly unknown: readonly Unknown[]} {
-  const answers: (readonly Piece[])[] = [];
-  const unknown: Unknown[] = [];
+async function finishedAnswers({files}: OperationContext, named: readonly Named[], waitedMs: number): Promise<Finished> {
+  const finished: Finished = {answers: [], answered: [], unfinished: [], unknown: []};
   let maxInlineBytes: number = limits.maxInlineResultBytes;
-  for (const {callId, call} of ended) {
+  await inSlices(named, ({callId, call}) => {
     try {
+      // While this request waited, one may have ended and been forgotten by another.
+      if (call.state === 'gone') throw resultGone(call);
+      if (call.state !== 'ended') return void finished.unfinished.push(callId);
       const pieces = answerPieces(call, files, {duplicate: false, stderrFrom: null, waitedMs, maxInlineBytes});
       for (const piece of pieces) if (Buffer.isBuffer(piece)) maxInlineBytes = Math.max(0, maxInlineBytes - piece.length);
-      answers.push(pieces);
+      finished.answers.push(pieces);
+      finished.answered.push(call);
     } catch (error) {
       // One damaged file must not keep the others from their master for ever.
-      unknown.push({fnc_id: callId, code: error instanceof NodedError ? error.code : 'internal'});
+      finished.unknown.push({fnc_id: callId, code: error instanceof NodedError ? error.code : 'internal'});
     }
-  }
-  return {answers, unknown};
+  });
+  return finished;
 }
 
 const waitForFunctions: Operation = async (context, caller, members) => {
+  const {table} = context;
   const {callIds, timeoutMs} = readWaitForFunctions(members);
   const begin = monotonicMs();
-  const {named, unknown} = findCalls(context, caller, callIds);
+  const {named, unknown} = await findCalls(context, caller, callIds);
   const calls = named.map(({call}) => call);
   const isOver = ({state}: Call): boolean => state === 'ended' || state === 'gone';
   if (timeoutMs > 0 && calls.length > 0 && !calls.some(isOver)) await wait(context, caller, {calls, until: 'ended', timeoutMs});
-  // While this request waited, one may have ended and been forgotten by another.
-  const forgotten = named.filter(({call}) => call.state === 'gone').map(({callId, call}): Unknown => ({fnc_id: callId, code: resultGone(call).code}));
-  const ended = named.filter(({call}) => call.state === 'ended');
-  const unfinished = named.filter(({call}) => !isOver(call)).map(({callId}) => callId);
-  const finished = finishedAnswers(context, ended, monotonicMs() - begin);
+  const finished = await finishedAnswers(context, named, monotonicMs() - begin);
   const pieces = finished.answers.flatMap((answer, position) => (position === 0 ? answer : [Buffer.from(','), ...answer]));
-  const tail = `],"unfinished":${JSON.stringify(unfinished)},"unknown":${JSON.stringify([...unknown, ...forgotten, ...finished.unknown])}}`;
+  const tail = `],"unfinished":${JSON.stringify(finished.unfinished)},"unknown":${JSON.stringify([...unknown, ...finished.unknown])}}`;
   return {
     contentType: 'application/json',
     pieces: [Buffer.from('{"finished":['), ...pieces, Buffer.from(tail)],
-    sent: () => ended.forEach(({call}) => context.table.markDelivered(call)),
+    sent: () => void inSlices(finished.answered, (call) => table.markDelivered(call)),
   };
 };
 

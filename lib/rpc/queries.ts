@@ -1,4 +1,5 @@
 /** The operations that only look: GET /calls, /calls/ID, /functions, /status and /metrics. */
+import {inSlices} from '../call/slices';
 import {readGetCall, readListCalls, readNothing} from './protocol';
 import {writeCall} from './protocol-answer';
 import {callInfo, jsonReply} from './reply';
@@ -16,10 +17,15 @@ export interface NodeFacts {
 const listCalls: Operation = async (context, {role}, members) => {
   const {state, fnName, role: ofRole, limit, cursor} = readListCalls(members);
   const visible = (name: string): boolean => mayUse(context, role, name);
-  const calls = context.table.index.list({state, fnName, role: ofRole, visible}, cursor, limit);
+  const calls = await context.table.index.list({state, fnName, role: ofRole, visible}, cursor, limit);
   const next = calls.length === limit ? calls.at(-1)!.sequence : null;
-  calls.forEach((call) => context.table.naming(call));
-  return jsonReply({calls: calls.map((call) => writeCall(callInfo(call, {duplicate: false, stderr: null}))), next});
+  const shown: object[] = [];
+  await inSlices(calls, (call) => {
+    if (call.state === 'gone') return;
+    context.table.naming(call);
+    shown.push(writeCall(callInfo(call, {duplicate: false, stderr: null})));
+  });
+  return jsonReply({calls: shown, next});
 };
 
 const getCall: Operation = async (context, caller, members) => {

@@ -1,5 +1,6 @@
 import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
+import {limits} from '../../lib/base/limits';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Call} from '../../lib/call/call-record';
 import type {CallFilter} from '../../lib/call/call-index';
@@ -73,44 +74,57 @@ describe('the index of calls', () => {
   });
 
   describe('lists', () => {
-    const list = (filter: Partial<CallFilter>, after = 0, limit = 100): Call[] => fake.table.index.list({...all, ...filter}, after, limit);
+    const list = (filter: Partial<CallFilter>, after = 0, limit = 100): Promise<Call[]> => fake.table.index.list({...all, ...filter}, after, limit);
 
-    it('all calls in order of acceptance', () => {
+    it('all calls in order of acceptance', async () => {
       const calls = [fake.start(), fake.ended(), fake.start()];
-      expect(list({})).to.deep.equal(calls);
+      expect(await list({})).to.deep.equal(calls);
     });
 
-    it('by state, function and role', () => {
+    it('by state, function and role', async () => {
       const [echo, version, other, ended] = [fake.start(), fake.start({spec: {name: 'version'}}), fake.start({role: 'operator'}), fake.ended()];
       fake.run(version);
-      expect(list({state: 'running'})).to.deep.equal([version]);
-      expect(list({state: 'ended'})).to.deep.equal([ended]);
-      expect(list({fnName: 'version'})).to.deep.equal([version]);
-      expect(list({role: 'operator'})).to.deep.equal([other]);
-      expect(list({state: 'starting', fnName: 'echo', role: 'master'})).to.deep.equal([echo]);
+      expect(await list({state: 'running'})).to.deep.equal([version]);
+      expect(await list({state: 'ended'})).to.deep.equal([ended]);
+      expect(await list({fnName: 'version'})).to.deep.equal([version]);
+      expect(await list({role: 'operator'})).to.deep.equal([other]);
+      expect(await list({state: 'starting', fnName: 'echo', role: 'master'})).to.deep.equal([echo]);
     });
 
-    it('only what the caller may see', () => {
+    it('only what the caller may see', async () => {
       const [, version] = [fake.start(), fake.start({spec: {name: 'version'}})];
-      expect(list({visible: (name) => name === 'version'})).to.deep.equal([version]);
+      expect(await list({visible: (name) => name === 'version'})).to.deep.equal([version]);
     });
 
-    it('page by page, none twice and none left out, although calls come and go between', () => {
+    it('page by page, none twice and none left out, although calls come and go between', async () => {
       const calls = Array.from({length: 10}, () => fake.ended());
-      const first = list({}, 0, 4);
+      const first = await list({}, 0, 4);
       expect(first).to.deep.equal(calls.slice(0, 4));
       fake.table.forget(calls[1]!);
       fake.table.forget(calls[5]!);
       const late = fake.start();
-      const second = list({}, first.at(-1)!.sequence, 4);
+      const second = await list({}, first.at(-1)!.sequence, 4);
       expect(second).to.deep.equal([calls[4], calls[6], calls[7], calls[8]]);
-      expect(list({}, second.at(-1)!.sequence, 4)).to.deep.equal([calls[9], late]);
-      expect(list({}, late.sequence, 4)).to.deep.equal([]);
+      expect(await list({}, second.at(-1)!.sequence, 4)).to.deep.equal([calls[9], late]);
+      expect(await list({}, late.sequence, 4)).to.deep.equal([]);
     });
 
-    it('counts only what it shows against the size of a page', () => {
+    it('counts only what it shows against the size of a page', async () => {
       const calls = Array.from({length: 6}, (_, number) => fake.start({spec: {name: number % 2 === 0 ? 'echo' : 'version'}}));
-      expect(list({fnName: 'version'}, 0, 2)).to.deep.equal([calls[1], calls[3]]);
+      expect(await list({fnName: 'version'}, 0, 2)).to.deep.equal([calls[1], calls[3]]);
+    });
+
+    it('goes through many in slices, and through ended ones not at all for those that run', async () => {
+      const calls = Array.from({length: 3 * limits.sliceFreeItems}, () => fake.ended());
+      const running = fake.start();
+      const listing = list({});
+      fake.table.forget(calls[0]!);
+      fake.table.forget(calls.at(-1)!);
+      expect(await listing, 'what went when its turn had not come').to.deep.equal([...calls.slice(0, -1), running]);
+      const seen: string[] = [];
+      const visible = (name: string): boolean => seen.push(name) > 0;
+      expect(await list({state: 'starting', visible})).to.deep.equal([running]);
+      expect(seen).to.have.lengthOf(1);
     });
   });
 });

@@ -28,7 +28,7 @@ describe('ten thousand random events', () => {
       }
       const {table, files} = walk.fake;
       expect(table.counts).to.include({starting: 0, running: 0, stopping: 0, ended: 0, waiters: 0});
-      expect(table.index.list({state: null, fnName: null, role: null, visible: () => true}, 0, 10)).to.deep.equal([]);
+      expect(await table.index.list({state: null, fnName: null, role: null, visible: () => true}, 0, 10)).to.deep.equal([]);
       expect(table.activeCalls).to.deep.equal([]);
       expect(table.spoolBytes).to.equal(0);
       expect(clock.countTimers()).to.equal(0);
