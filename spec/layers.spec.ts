@@ -89,6 +89,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['trust', 'certificates and roles of the configuration'],
     ['notify', 'tells systemd'],
     ['instruments', 'loaded late, by metrics alone'],
+    ['loop-monitor', 'how late the loop comes'],
     ['metrics', 'counts what happens'],
     ['spawner-choice', 'the one spawner that is configured and there'],
     ['take-over', 'calls of an earlier noded; running ones go to the spawner'],

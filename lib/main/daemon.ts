@@ -70,7 +70,7 @@ export class Daemon {
     this.table = new CallTable(config.limits, chosen.spawner, spool, this.metrics);
     const context: OperationContext = {table: this.table, functions: this.catalog, files: spool, maxWaitMs: config.limits.maxWaitMs};
     const looks = queries(this.facts());
-    const shared = {context, log, maxRequestBytes: config.limits.maxRequestBytes, refused: this.metrics.refused.bind(this.metrics)};
+    const shared = {context, log, maxRequestBytes: config.limits.maxRequestBytes, arrived: () => this.metrics.loop.awake(), refused: this.metrics.refused.bind(this.metrics)};
     this.http = new HttpBinding({
       ...shared,
       operations,
@@ -217,7 +217,7 @@ export class Daemon {
       functions: this.catalog.list().length,
       counts: this.table.counts,
       spool_bytes: this.table.spoolBytes,
-      loop_lag: this.metrics.loopLag(),
+      loop_lag: this.metrics.loop.lag(),
       certificate_not_after: this.notAfter(),
       limits: {
         max_calls: maxCalls,

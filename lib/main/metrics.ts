@@ -1,6 +1,4 @@
 /** The table's observer: what happens is counted for GET /metrics and told to the log. */
-import {monitorEventLoopDelay} from 'node:perf_hooks';
-import type {IntervalHistogram} from 'node:perf_hooks';
 import type {ErrorCode} from '../base/errors';
 import type {Log} from '../base/log';
 import {callIdOf} from '../call/call-record';
@@ -8,16 +6,7 @@ import type {Call} from '../call/call-record';
 import type {EventName} from '../call/call';
 import type {Counts, TableObserver} from '../call/call-table';
 import type {Instruments} from './instruments';
-
-const nanosecondsPerSecond = 1e9;
-/** How often Node looks; what it measures includes this pause. */
-const lagResolutionMs = 10;
-export interface LoopLag {
-  /** Seconds that the event loop came late, since the last look. */
-  readonly mean: number;
-  readonly p99: number;
-  readonly max: number;
-}
+import {LoopMonitor} from './loop-monitor';
 
 /** What the gauges show, asked for on each scrape. */
 export interface GaugeSource {
@@ -28,12 +17,10 @@ export interface GaugeSource {
 }
 
 export class Metrics implements TableObserver {
-  private readonly lag: IntervalHistogram = monitorEventLoopDelay({resolution: lagResolutionMs});
+  readonly loop = new LoopMonitor();
   private loaded: Instruments | undefined;
 
-  constructor(private readonly log: Log) {
-    this.lag.enable();
-  }
+  constructor(private readonly log: Log) {}
 
   /** prom-client takes a third of a start to load: after the start, or with the first thing to count. */
   get instruments(): Instruments {
@@ -42,6 +29,7 @@ export class Metrics implements TableObserver {
   }
 
   ended(call: Call): void {
+    this.loop.awake();
     const {accepted, outcome} = call;
     const elapsed = ((call.endedAt ?? 0) - call.acceptedAt) / 1000;
     this.instruments.calls.inc({fn_name: accepted.fnName, outcome: outcome ?? ''});
@@ -81,11 +69,6 @@ export class Metrics implements TableObserver {
     this.log.error({call: callIdOf(call), state: call.state, event}, 'this cannot happen; please report it');
   }
 
-  loopLag(): LoopLag {
-    const seconds = (nanoseconds: number): number => Math.max(0, (Number.isFinite(nanoseconds) ? nanoseconds / nanosecondsPerSecond : 0) - lagResolutionMs / 1000);
-    return {mean: seconds(this.lag.mean), p99: seconds(this.lag.percentile(99)), max: seconds(this.lag.max)};
-  }
-
   async text(source: GaugeSource): Promise<string> {
     const {registry, running, waiters, results, spoolBytes, loopLag, notAfter} = this.instruments;
     const {counts} = source;
@@ -93,9 +76,9 @@ export class Metrics implements TableObserver {
     waiters.set(counts.waiters);
     results.set(counts.ended);
     spoolBytes.set(source.spoolBytes);
-    loopLag.set(this.loopLag().p99);
+    loopLag.set(this.loop.lag().p99);
     if (source.certificateNotAfter !== null) notAfter.set(source.certificateNotAfter);
-    this.lag.reset();
+    this.loop.reset();
     return registry.metrics();
   }
 }

@@ -47,6 +47,8 @@ export interface HttpOptions {
   /** `<boot id>:<pid>:<start>`: tells a master that this is another incarnation. */
   readonly instance: string;
   readonly log: {debug(fields: object, message: string): void; info(fields: object, message: string): void; error(fields: object, message: string): void};
+  /** Told of each request before anything is done for it. */
+  readonly arrived: () => void;
   readonly refused: (code: ErrorCode) => void;
 }
 
@@ -133,6 +135,7 @@ export class HttpBinding {
   }
 
   private async handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
+    this.options.arrived();
     const connection = this.connectionOf(request.socket);
     if (connection.refused) return; // the refusal before this one closes the connection
     if (connection.state !== 'idle' || connection.unsent > 1) {

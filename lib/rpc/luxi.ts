@@ -24,6 +24,8 @@ export interface LuxiOptions {
   readonly operations: ReadonlyMap<string, Operation>;
   readonly maxRequestBytes: number;
   readonly log: {error(fields: object, message: string): void};
+  /** Told of each message before anything is done for it. */
+  readonly arrived: () => void;
   readonly refused: (code: ErrorCode) => void;
 }
 
@@ -101,6 +103,7 @@ class LuxiConnection {
   }
 
   private async answer(text: Buffer): Promise<void> {
+    this.options.arrived();
     let reply: Reply;
     try {
       const {operation, members} = readMessage(text, this.options.operations);

@@ -16,6 +16,7 @@ export async function listen(operations: Readonly<Record<string, Operation>>, lo
     maxConnections: 10,
     instance: 'abc:1:2',
     log,
+    arrived: () => {},
     refused,
   });
   await new Promise<void>((resolve) => binding.server.listen(0, '127.0.0.1', resolve));
