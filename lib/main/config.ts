@@ -1,5 +1,6 @@
 /** noded.conf(5): read, checked, and brought together with the command line, which wins. */
 import {readFileSync, statSync} from 'node:fs';
+import {isIPv6} from 'node:net';
 import {networkInterfaces} from 'node:os';
 import {isAbsolute, resolve} from 'node:path';
 import {parse} from 'smol-toml';
@@ -200,12 +201,26 @@ function readRoles(file: Section): readonly Role[] {
   });
 }
 
-/** An address of a network interface, of IPv4 if it has any. Throws an AddressError if it has none. */
-function addressOf(interfaceName: string): string {
-  const addresses = networkInterfaces()[interfaceName];
-  const found = addresses?.find(({family}) => family === 'IPv4') ?? addresses?.[0];
-  if (found === undefined) throw new AddressError(`the interface ${interfaceName} has no address`);
-  return found.address;
+/** The first address of a network interface, of the earliest of these families that it has any of; undefined if it has none. */
+export function addressOf(interfaceName: string, families: readonly ('IPv4' | 'IPv6')[]): string | undefined {
+  const addresses = networkInterfaces()[interfaceName] ?? [];
+  const found = families.map((wanted) => addresses.find(({family}) => family === wanted)).find((address) => address !== undefined);
+  // The same link-local address may be on every interface: only together with its name does it mean one.
+  return found?.family === 'IPv6' && found.scopeid !== 0 ? `${found.address}%${interfaceName}` : found?.address;
+}
+
+/** An address to listen on, as it was given; of IPv6 also in the brackets that it has in a URL. Throws a ConfigError for one that is not whole. */
+export function bareAddress(given: string): string {
+  const [, inner] = /^\[(.+)\]$/.exec(given) ?? [];
+  const address = inner !== undefined && isIPv6(inner) ? inner : given;
+  if (isIPv6(address) && /^fe[89ab][^%]*$/i.test(address)) throw new ConfigError(`${address} is a link-local address, and needs the name of its interface: ${address}%eth0, say`);
+  return address;
+}
+
+function addressOfInterface(name: string): string {
+  const found = addressOf(name, ['IPv4', 'IPv6']);
+  if (found === undefined) throw new AddressError(`the interface ${name} has no address`);
+  return found;
 }
 
 /** Whoever can connect may do everything, if nobody has to show a certificate. */
@@ -216,11 +231,12 @@ export function checkLoopback(address: string, ssl: boolean): void {
 
 function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
   if (line.bind !== undefined && line.interface !== undefined) throw new UsageError('give an address or an interface to listen on, not both');
-  const byLine = line.bind ?? (line.interface === undefined ? undefined : addressOf(line.interface));
+  const byLine = line.bind ?? (line.interface === undefined ? undefined : addressOfInterface(line.interface));
   const bind = file.get('bind', text, undefined);
   const interfaceName = file.get('interface', text, undefined);
   if (bind !== undefined && interfaceName !== undefined) throw new ConfigError('bind and interface exclude each other');
-  const address = byLine ?? bind ?? (interfaceName === undefined ? undefined : addressOf(interfaceName)) ?? (ssl ? '0.0.0.0' : '127.0.0.1');
+  const given = byLine ?? bind ?? (interfaceName === undefined ? undefined : addressOfInterface(interfaceName)) ?? (ssl ? '0.0.0.0' : '127.0.0.1');
+  const address = bareAddress(given);
   checkLoopback(address, ssl);
   return address;
 }

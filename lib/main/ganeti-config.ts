@@ -1,9 +1,8 @@
 /** What the daemon is configured with in a Ganeti cluster: Ganeti's command line and files, and a small file of noded's own for limits. */
 import {readFileSync} from 'node:fs';
-import {networkInterfaces} from 'node:os';
 import {resolve} from 'node:path';
 import {ganetiDefaults, limits} from '../base/limits';
-import {ConfigError, checkLoopback, paths, readFile, readFunctionConfig, readLimits, seconds} from './config';
+import {ConfigError, addressOf, bareAddress, checkLoopback, paths, readFile, readFunctionConfig, readLimits, seconds} from './config';
 import type {Config} from './config';
 import type {GanetiLine} from './ganeti-options';
 import type {GanetiPaths} from './ganeti-paths';
@@ -38,11 +37,12 @@ function readPort(given: string | undefined): number {
 function readAddress({bind, interface: name}: GanetiLine, {primaryIpFamily}: GanetiPaths): string {
   const isIpv6 = textOf(primaryIpFamily) === ipv6;
   const any = isIpv6 ? '::' : '0.0.0.0';
-  if (name === undefined) return bind ?? any;
-  if (bind !== undefined && bind !== any) throw new ConfigError(`Can't specify both, bind address (${bind}) and bind interface (${name})`);
-  const found = networkInterfaces()[name]?.find(({family}) => family === (isIpv6 ? 'IPv6' : 'IPv4'));
+  const given = bareAddress(bind ?? any);
+  if (name === undefined) return given;
+  if (given !== any) throw new ConfigError(`Can't specify both, bind address (${given}) and bind interface (${name})`);
+  const found = addressOf(name, [isIpv6 ? 'IPv6' : 'IPv4']);
   if (found === undefined) throw new ConfigError(`Failed to find IP for interface ${name}`);
-  return found.address;
+  return found;
 }
 
 /** Certificate, key and CA; server.pem has all three. */

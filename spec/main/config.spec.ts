@@ -119,6 +119,20 @@ describe('noded.conf', () => {
     expect(complaint('interface = "no-such-interface"\n')).to.equal('the interface no-such-interface has no address');
   });
 
+  it('takes an IPv6 address in brackets too, as nodectl does', () => {
+    expect(read('', {bind: '[::1]'}).address).to.equal('::1');
+    expect(read('bind = "[::1]"\n', {ssl: false}).address).to.equal('::1');
+    expect(read('', {bind: '[fe80::1%lo]'}).address).to.equal('fe80::1%lo');
+    expect(read('', {bind: '[name]'}).address).to.equal('[name]');
+  });
+
+  it('says that a link-local address needs its interface', () => {
+    for (const bind of ['fe80::1', '[fe80::1]', 'FE80::1', 'febf::1']) {
+      expect(complaint('', {bind})).to.match(/^fe\w+::1 is a link-local address, and needs the name of its interface: fe\w+::1%eth0, say$/i);
+    }
+    expect(read('', {bind: 'fe80::1%eth0'}).address).to.equal('fe80::1%eth0');
+  });
+
   it('listens on loopback only without TLS', () => {
     expect(read('ssl = false\n').address).to.equal('127.0.0.1');
     for (const address of ['127.0.0.9', '::1', 'localhost']) expect(read(`ssl = false\nbind = "${address}"\n`).address).to.equal(address);

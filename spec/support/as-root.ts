@@ -44,3 +44,8 @@ export function describeWithMounts(title: string, body: () => void): void {
   fs.rmSync(path, {recursive: true});
   describeIf(title, reason, body);
 }
+
+/** Specs that need a network of their own. */
+export function describeWithNetworks(title: string, body: () => void): void {
+  describeIf(title, reasonAgainst(() => void execFileSync('unshare', ['-n', 'ip', 'link', 'add', 'nt0', 'type', 'veth', 'peer', 'name', 'nt1'], {stdio: 'pipe'})), body);
+}
