@@ -87,7 +87,8 @@ describe('HTTP that is not taken', () => {
     'a chunked body where none belongs': () => head('GET /status HTTP/1.1', 'Host: noded', 'Transfer-Encoding: chunked') + chunked('{}'),
     'a wrong escape in a call ID': () => head('GET /calls/%zz HTTP/1.1', 'Host: noded'),
     '65 headers': () => framed(...Array.from({length: 62}, (_, at) => `X-${at}: 1`)),
-    '2,500 headers': () => framed(...Array.from({length: 1500}, (_, at) => `X${at}:`)),
+    // Few enough bytes for every Node: newer ones count colons and line ends, too.
+    '500 headers': () => framed(...Array.from({length: 500}, (_, at) => `X${at}:`)),
     'an Expect that is not known': () => framed('Expect: 200-ok'),
   };
 
@@ -100,6 +101,7 @@ describe('HTTP that is not taken', () => {
 
   for (const [what, text] of Object.entries<() => string>({
     'a header that is too large': () => framed(`X-Large: ${'x'.repeat(9_000)}`),
+    '2,500 headers': () => framed(...Array.from({length: 2500}, (_, at) => `X${at}:`)),
     'a target that is too large': () => framed().replace('/StartFunction', `/calls/${'x'.repeat(16_384)}`),
     'headers that are too large together': () => framed(...Array.from({length: 50}, (_, at) => `X-${at}: ${'x'.repeat(400)}`)),
   })) {
