@@ -141,8 +141,6 @@ async function start(argv: readonly string[], line: GanetiLine): Promise<number 
 
 /** Runs ganeti-noded. Resolves with an exit code if it ends before it is ready; a running daemon ends the process itself. */
 export async function main(argv: readonly string[]): Promise<number | undefined> {
-  // First of all: Node's answer to SIGUSR1 is to open its inspector, in a daemon that runs as root.
-  process.on('SIGUSR1', () => {});
   try {
     const line = readLine(argv);
     return line.version ? printVersion() : await start(argv, line);

@@ -132,8 +132,6 @@ function programOf(line: CommandLine, config: Config, detached: boolean): Progra
 
 /** Runs noded. Resolves with an exit code if it ends before it is ready; a running daemon ends the process itself. */
 export async function main(argv: readonly string[]): Promise<number | undefined> {
-  // First of all: Node's answer to SIGUSR1 is to open its inspector, in a daemon that runs as root.
-  process.on('SIGUSR1', () => {});
   const line = parseArguments(argv);
   if (typeof line === 'number') return line;
   const detached = isDetached();

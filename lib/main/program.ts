@@ -34,6 +34,12 @@ export class Program {
   private daemon: Daemon | null = null;
   /** It was told to end, perhaps before it was ready. */
   private stopping = false;
+  private isReady = false;
+  /** SIGHUP came before it was ready. */
+  private reloadWanted = false;
+  /** Null as long as nothing could be drained. */
+  private drain: (() => void) | null = null;
+  private drainWanted = false;
 
   constructor(private readonly options: ProgramOptions) {
     this.notifier = new Notifier(options.log);
@@ -42,6 +48,12 @@ export class Program {
   /** Runs the daemon. If it cannot be started the process ends here: the timers of calls that were taken over would keep it alive. */
   async run(): Promise<void> {
     process.on('uncaughtException', (error) => this.crash(error));
+    // Before anything is awaited: they may have come while the program was loaded, and are heard with the next turn of the loop.
+    process.on('SIGHUP', () => this.reload());
+    process.on('SIGUSR2', () => {
+      this.drainWanted = true;
+      this.drain?.();
+    });
     try {
       await this.start();
     } catch (error) {
@@ -62,12 +74,15 @@ export class Program {
     let takenOver = Promise.resolve();
     this.handleSignals(daemon, (action) => void takenOver.then(action, () => {}));
     takenOver = daemon.takeOver();
+    if (this.drainWanted) this.drain?.();
     await takenOver;
     if (this.stopping) return;
     const port = await daemon.start();
     if (this.stopping) return;
     ready();
     this.notifier.ready(`listening on ${config.address} port ${port}`);
+    this.isReady = true;
+    if (this.reloadWanted) this.reload();
   }
 
   private handleSignals(daemon: Daemon, whenTakenOver: (action: () => void) => void): void {
@@ -80,12 +95,15 @@ export class Program {
     };
     process.on('SIGTERM', () => end(() => stop.terminate('SIGTERM')));
     process.on('SIGINT', () => end(() => stop.terminate('SIGINT')));
-    process.on('SIGUSR2', () => end(() => stop.drain()));
-    process.on('SIGHUP', () => whenTakenOver(() => this.reload(daemon)));
+    this.drain = () => end(() => stop.drain());
   }
 
-  private reload(daemon: Daemon): void {
-    const {log, sink} = this.options;
+  private reload(): void {
+    const {daemon, options: {log, sink}} = this;
+    // The configuration that was read may be older: once more, whatever the number of signals.
+    this.reloadWanted = true;
+    if (!this.isReady || daemon === null) return;
+    this.reloadWanted = false;
     this.notifier.reloading();
     try {
       sink.reopen();
