@@ -95,7 +95,8 @@ export class HttpBinding {
     this.headers = {'Noded-Protocol': String(protocolVersion), 'Noded-Instance': options.instance};
     const handler = (request: IncomingMessage, response: ServerResponse): void => void this.handle(request, response, false);
     this.server = options.tls === null ? http.createServer(serverOptions, handler) : https.createServer({...serverOptions, ...options.tls}, handler);
-    this.server.maxHeadersCount = limits.maxHeaders + 1; // one more, so that passing the limit shows
+    // maxHeaderSize bounds them, and checkRequest counts them: what Node does at a limit of its own differs from version to version.
+    this.server.maxHeadersCount = 0;
     this.server.maxConnections = options.maxConnections;
     this.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, true));
     this.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => void this.handle(request, response, false));
