@@ -85,6 +85,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
   ],
   main: [
     ['version', 'one word'],
+    ['absolute-path', 'paths of command lines'],
     ['config', 'the file and the command line'],
     ['trust', 'certificates and roles of the configuration'],
     ['notify', 'tells systemd'],

@@ -2,7 +2,7 @@
 import {readFileSync, statSync} from 'node:fs';
 import {isIPv6} from 'node:net';
 import {networkInterfaces} from 'node:os';
-import {isAbsolute, resolve} from 'node:path';
+import {isAbsolute} from 'node:path';
 import {parse} from 'smol-toml';
 import {secondsToMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
@@ -10,6 +10,7 @@ import {defaults, limits} from '../base/limits';
 import {unsafePath} from '../proc/safe-path';
 import {normalizeCertificate} from '../rpc/tls';
 import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
+import {absolutePath} from './absolute-path';
 
 export const defaultConfigPath = '/etc/noded/noded.conf';
 export const defaultFunctionDirectories = ['/usr/local/lib/noded/functions', '/etc/noded/functions.d'];
@@ -141,8 +142,12 @@ export function keysForRestart(old: Config, now: Config): readonly string[] {
 
 /** The command line with the paths that its words mean here, for reading it again from elsewhere. */
 export function absolutePaths(line: CommandLine): CommandLine {
-  const paths = (['config', 'cert', 'key', 'ca', 'runDir', 'pidFile'] as const).filter((name) => line[name] !== undefined).map((name) => [name, resolve(line[name]!)]);
-  return {...line, ...Object.fromEntries(paths), ...(line.functions === undefined ? {} : {functions: line.functions.map((directory) => resolve(directory))})};
+  try {
+    const paths = (['config', 'cert', 'key', 'ca', 'runDir', 'pidFile'] as const).filter((name) => line[name] !== undefined).map((name) => [name, absolutePath(line[name]!)]);
+    return {...line, ...Object.fromEntries(paths), ...(line.functions === undefined ? {} : {functions: line.functions.map(absolutePath)})};
+  } catch (error) {
+    throw new UsageError(messageOf(error));
+  }
 }
 
 /** A table of a configuration file, whose keys are all known. */

@@ -1,7 +1,7 @@
 /** What the daemon is configured with in a Ganeti cluster: Ganeti's command line and files, and a small file of noded's own for limits. */
 import {readFileSync} from 'node:fs';
-import {resolve} from 'node:path';
 import {ganetiDefaults, limits} from '../base/limits';
+import {absolutePath} from './absolute-path';
 import {ConfigError, addressOf, bareAddress, checkLoopback, paths, readFile, readFunctionConfig, readLimits, seconds} from './config';
 import type {Config} from './config';
 import type {GanetiLine} from './ganeti-options';
@@ -47,8 +47,8 @@ function readAddress({bind, interface: name}: GanetiLine, {primaryIpFamily}: Gan
 
 /** Certificate, key and CA; server.pem has all three. */
 export function tlsFiles({sslCert, sslKey}: GanetiLine, {serverPem}: GanetiPaths): {readonly cert: string; readonly key: string; readonly ca: string} {
-  const cert = resolve(sslCert ?? serverPem);
-  return {cert, key: resolve(sslKey ?? serverPem), ca: cert};
+  const cert = absolutePath(sslCert ?? serverPem);
+  return {cert, key: absolutePath(sslKey ?? serverPem), ca: cert};
 }
 
 /** Throws a ConfigError with one clear line. */

@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import {promisify} from 'node:util';
 import {errnoOf, messageOf} from '../base/errors';
 import {peerOf} from '../rpc/tls';
+import {absolutePath} from './absolute-path';
 import {UsageError, exitCodes} from './nodectl-exit';
 import type {ExitCode} from './nodectl-exit';
 
@@ -119,7 +120,7 @@ export async function keygen(stdout: NodeJS.WritableStream, directory: string, {
   const wrong = names.find((name) => !isName(name));
   if (wrong !== undefined) throw new UsageError(`--name ${wrong}: neither a host name nor an address`);
   try {
-    stdout.write(await makeFiles(path.resolve(directory), names));
+    stdout.write(await makeFiles(absolutePath(directory), names));
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError(messageOf(error));
   }

@@ -141,7 +141,7 @@ describe('the local socket', () => {
     const {fnc_id: callId} = (await start('forever', null, 0)).result;
     local.write(`{"method":"WaitForFunction","args":{"fnc_id":"${callId as string}","timeout":60}}\x03`);
     await until('it waits', async () => (await waiters()) === 1);
-    const messages = 200;
+    const messages = 100;
     for (let count = 0; count < messages; count += 1) local.write(`{"method":"GetStatus"${' '.repeat(60_000)}}\x03`);
     // With every answer over another connection the daemon has had a turn to read some of them: in so many, all of them.
     const other = await LocalConnection.open(path);
