@@ -20,6 +20,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['limits', 'numbers alone'],
     ['outcome', 'the outcomes alone'],
     ['duration', 'clamps to the limits'],
+    ['alarm', 'a timer for an instant on the monotonic clock'],
     ['log', 'its queue has a limit'],
   ],
   call: [

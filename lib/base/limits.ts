@@ -84,6 +84,8 @@ export const limits = {
   scanSliceBytes: 256 * KiB,
   /** setTimeout fires at once beyond 2^31 - 1 ms; timers are re-armed at this many. */
   maxTimerMs: 2 ** 31 - 1,
+  /** A timer that is so late has found the process at a standstill: what came in meanwhile is heard first. */
+  standstillMs: 10,
   /** The longest duration that a request may name: a hundred years, far from any overflow. */
   maxDurationMs: 100 * 366 * 24 * 60 * minuteMs,
   /** Default and maximum of one page of GET /calls. */

@@ -1,4 +1,5 @@
 /** What is known of one call. Only call.ts and call-table.ts write to it. */
+import type {Alarm} from '../base/alarm';
 import type {NodedError} from '../base/errors';
 import type {Ending, Outcome, StopCause} from '../base/outcome';
 import type {FunctionProcess, FunctionSpec} from './spawner';
@@ -52,7 +53,7 @@ export interface Call {
   endedAt: number | null;
   deliveredAt: number | null;
   expiresAt: number | null;
-  timer: NodeJS.Timeout | null;
+  timer: Alarm | null;
   timerDue: number | null;
 }
 

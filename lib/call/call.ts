@@ -2,7 +2,8 @@
  * The life of ONE call (DESIGN.md section 3): states, events, the table, the actions. Read top-down it is the
  * specification. Nothing here awaits; a call is touched by its spawner's sink, its one timer and masters' requests.
  */
-import {monotonicMs, timerDelayMs, wallMs} from '../base/duration';
+import {Alarm} from '../base/alarm';
+import {monotonicMs, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {outcomeOf} from '../base/outcome';
 import type {Ending, StopCause} from '../base/outcome';
@@ -54,16 +55,14 @@ type Action<E extends EventName> = (call: Call, event: Events[E], host: CallHost
 
 /** Sets the call's one timer; null clears it. */
 function arm(call: Call, due: number | null, host: CallHost): void {
-  if (call.timer !== null) clearTimeout(call.timer);
+  call.timer?.clear();
   call.timerDue = due;
-  call.timer = due === null ? null : setTimeout(fire, timerDelayMs(due - monotonicMs()), call, due, host);
+  call.timer = due === null ? null : new Alarm(due, () => fire(call, host));
 }
 
-function fire(call: Call, due: number, host: CallHost): void {
+function fire(call: Call, host: CallHost): void {
   call.timer = null;
-  // A deadline of more than 24.8 days takes several timers: setTimeout cannot count further.
-  if (monotonicMs() < due - 1) arm(call, due, host);
-  else dispatch(call, 'timer', {}, host);
+  dispatch(call, 'timer', {}, host);
 }
 
 /** Arms SIGKILL `graceMs` after `from`; 0 is never. A sooner SIGKILL that is already due stays. */
@@ -83,7 +82,11 @@ function terminate(call: Call, killAfterMs: number, host: CallHost): void {
   if (call.abortAt !== null) armKill(call, Math.max(call.abortAt, monotonicMs()), deadlineGrace(call, host), host);
 }
 
+/** Facts first: of what has ended by itself, only its output has still to be looked at. */
+const hasEnded = (call: Call): boolean => call.process!.hasEnded;
+
 function stop(call: Call, cause: StopCause, by: string, killAfterMs: number, host: CallHost): State {
+  if (hasEnded(call)) return call.state;
   call.stopCause = cause;
   host.journalStopping(call, cause, by);
   terminate(call, killAfterMs, host);
@@ -150,13 +153,14 @@ const kill = (call: Call, _event: object, host: CallHost): State => {
 };
 /** The grace is over; or SIGKILL was sent long ago, and is sent again. */
 const killLate: Action<'timer'> = (call, event, host) => {
+  if (hasEnded(call)) return call.state;
   if (call.killed) host.unkillable(call);
   return kill(call, event, host);
 };
 const stopKilled: Action<'kill'> = (call, event, host) => {
-  stop(call, 'shutdown', 'noded', 0, host);
-  kill(call, event, host);
-  return 'stopping';
+  const state = stop(call, 'shutdown', 'noded', 0, host);
+  if (state === 'stopping') kill(call, event, host);
+  return state;
 };
 const refuseForget: Action<'forget'> = (call) => {
   throw new NodedError('still_running', {callId: callIdOf(call)});

@@ -50,6 +50,8 @@ export interface SpawnSink {
 }
 
 export interface FunctionProcess {
+  /** Its end is known and will be reported once its output has been looked at: there is nothing left to stop. */
+  readonly hasEnded: boolean;
   /**
    * Signals the whole process group: SIGTERM then SIGCONT, or SIGKILL. Before `started` the signal is
    * kept and sent then; after the process was reaped nothing is sent.

@@ -2,7 +2,8 @@
  * The open waits of all calls. A waiter is deleted, then settled; many are settled in slices, so that
  * the end of a call that thousands wait for never stalls the loop.
  */
-import {monotonicMs, timerDelayMs} from '../base/duration';
+import {Alarm} from '../base/alarm';
+import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import type {Call} from './call-record';
 import {Slices} from './slices';
@@ -16,7 +17,8 @@ export interface Waiter {
   readonly until: 'started' | 'ended';
   readonly settle: (why: WaitEnd) => void;
   readonly due: number;
-  timer: NodeJS.Timeout | undefined;
+  /** Null once it is over and is to be settled. */
+  timer: Alarm | null;
   open: boolean;
 }
 
@@ -57,8 +59,11 @@ export class Waiters {
   /** Opens one wait for the first among `calls`, none of which has ended. `settle` is called once, never from inside. */
   open(calls: readonly Call[], until: Waiter['until'], timeoutMs: number, settle: (why: WaitEnd) => void): Waiter {
     this.checkRoom();
-    const waiter: Waiter = {calls, until, settle, due: monotonicMs() + timeoutMs, timer: undefined, open: true};
-    this.arm(waiter);
+    const waiter: Waiter = {calls, until, settle, due: monotonicMs() + timeoutMs, timer: null, open: true};
+    waiter.timer = new Alarm(waiter.due, () => {
+      this.onLate(Math.max(0, monotonicMs() - waiter.due));
+      this.finish(waiter, 'timeout');
+    });
     for (const call of calls) {
       const set = this.byCall.get(call);
       if (set === undefined) this.byCall.set(call, new Set([waiter]));
@@ -73,7 +78,7 @@ export class Waiters {
     if (!waiter.open) return;
     waiter.open = false;
     this.count -= 1;
-    clearTimeout(waiter.timer);
+    waiter.timer?.clear();
     for (const call of waiter.calls) {
       const set = this.byCall.get(call);
       set?.delete(waiter);
@@ -88,29 +93,26 @@ export class Waiters {
 
   /** Ends all waits early, in slices: the daemon leaves, and everybody shall have an answer. */
   wakeAll(): void {
-    for (const waiters of this.byCall.values()) for (const waiter of waiters) this.settling.add({waiter, why: 'woken'});
+    for (const waiters of this.byCall.values()) for (const waiter of waiters) this.settle(waiter, 'woken');
   }
 
   /** A call runs now: those who wait for just that are settled, in slices. */
   callStarted(call: Call): void {
-    for (const waiter of this.byCall.get(call) ?? []) if (waiter.until === 'started') this.settling.add({waiter, why: 'started'});
+    for (const waiter of this.byCall.get(call) ?? []) if (waiter.until === 'started') this.settle(waiter, 'started');
   }
 
   /** A call has ended: everyone who waits for it is settled, in slices. */
   callEnded(call: Call): void {
     const waiters = this.byCall.get(call) ?? [];
     this.byCall.delete(call);
-    for (const waiter of waiters) this.settling.add({waiter, why: 'ended'});
+    for (const waiter of waiters) this.settle(waiter, 'ended');
   }
 
-  /** A wait of more than 24.8 days takes several timers: setTimeout cannot count further. */
-  private arm(waiter: Waiter): void {
-    waiter.timer = setTimeout(() => {
-      const lateMs = monotonicMs() - waiter.due;
-      if (lateMs < -1) return this.arm(waiter);
-      this.onLate(Math.max(0, lateMs));
-      this.finish(waiter, 'timeout');
-    }, timerDelayMs(waiter.due - monotonicMs()));
+  /** In a slice to come. Its time cannot be up any more. */
+  private settle(waiter: Waiter, why: WaitEnd): void {
+    waiter.timer?.clear();
+    waiter.timer = null;
+    this.settling.add({waiter, why});
   }
 
   private finish(waiter: Waiter, why: WaitEnd): void {

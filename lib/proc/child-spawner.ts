@@ -94,7 +94,7 @@ interface Exit {
 class ChildFunction implements FunctionProcess {
   private child: ChildProcess | null = null;
   private unspooled: UnspooledStreams | null = null;
-  private reaped = false;
+  hasEnded = false;
   /** What was being done when a start failed. */
   private stage: 'open' | 'spawn' = 'open';
 
@@ -118,7 +118,7 @@ class ChildFunction implements FunctionProcess {
     this.announce(child.pid);
     // In an exit callback others may have been reaped whose callbacks are still to come: signal nobody here.
     child.once('exit', (exitCode, signal) => {
-      this.reaped = true;
+      this.hasEnded = true;
       const exit = {exitCode, signal, atMs: wallMs()};
       setImmediate(() => void this.end(exit));
     });
@@ -126,7 +126,7 @@ class ChildFunction implements FunctionProcess {
 
   signal(what: 'terminate' | 'kill'): void {
     const pid = this.child?.pid;
-    if (pid === undefined || this.reaped) return;
+    if (pid === undefined || this.hasEnded) return;
     for (const name of what === 'kill' ? (['SIGKILL'] as const) : (['SIGTERM', 'SIGCONT'] as const)) {
       try {
         process.kill(-pid, name);

@@ -7,6 +7,8 @@ import {readFileSync} from 'node:fs';
 import {connect} from 'node:net';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
+import {Alarm} from '../base/alarm';
+import {monotonicMs} from '../base/duration';
 import {errnoOf, isExhausted} from '../base/errors';
 import {limits} from '../base/limits';
 import {functionPath} from './environment';
@@ -67,9 +69,9 @@ function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promis
   return new Promise((resolve, reject) => {
     const child = spawn(program, [runDir], {detached: true, cwd: '/', env, stdio: ['ignore', 'ignore', 'pipe', 'pipe']});
     let said = '';
-    const timer = setTimeout(() => fail('it did not get ready'), limits.forkServerReadyMs);
+    const alarm = new Alarm(monotonicMs() + limits.forkServerReadyMs, () => fail('it did not get ready'));
     const fail = (why: string): void => {
-      clearTimeout(timer);
+      alarm.clear();
       child.kill('SIGKILL');
       reject(new Error(`${program}: ${said.trim() || why}`));
     };
@@ -78,7 +80,7 @@ function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promis
     child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     // Without descriptors there are no pipes, and 'error' says so.
     child.stdio?.[3]?.once('data', () => {
-      clearTimeout(timer);
+      alarm.clear();
       // From now on it is on its own: this process may end, and neither pipe is written to any more.
       child.removeAllListeners('exit');
       child.stderr?.destroy();

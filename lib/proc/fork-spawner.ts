@@ -4,6 +4,7 @@
  */
 import type {Socket} from 'node:net';
 import {setTimeout as pause} from 'node:timers/promises';
+import {Alarm} from '../base/alarm';
 import {monotonicMs, wallMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
@@ -121,12 +122,17 @@ export class ForkSpawner implements Spawner {
   }
 
   private processOf(running: Running): FunctionProcess {
-    const signal = (what: 'terminate' | 'kill'): void => {
-      if (this.running.get(running.key) !== running) return;
-      if (running.wanted !== 'kill') running.wanted = what;
-      this.send(writeSignal(running.key, what));
+    const hasEnded = (): boolean => this.running.get(running.key) !== running;
+    return {
+      get hasEnded() {
+        return hasEnded();
+      },
+      signal: (what) => {
+        if (hasEnded()) return;
+        if (running.wanted !== 'kill') running.wanted = what;
+        this.send(writeSignal(running.key, what));
+      },
     };
-    return {signal};
   }
 
   private sendStart({start, tries}: Running): void {
@@ -149,7 +155,7 @@ export class ForkSpawner implements Spawner {
     this.live.clear();
     this.names.clear();
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => socket.destroy(new Error('it does not say a word')), limits.forkServerStartMs);
+      const alarm = new Alarm(monotonicMs() + limits.forkServerStartMs, () => socket.destroy(new Error('it does not say a word')));
       socket.on('data', (chunk) => {
         try {
           for (const frame of reader.push(chunk)) this.take(frame, socket, resolve);
@@ -158,11 +164,11 @@ export class ForkSpawner implements Spawner {
           this.options.log.warn({}, `the fork server: ${messageOf(error)}`);
           socket.destroy();
         }
-        if (this.socket === socket) clearTimeout(timer);
+        if (this.socket === socket) alarm.clear();
       });
       socket.on('error', (error) => this.options.log.warn({}, `the fork server: ${messageOf(error)}`));
       socket.once('close', () => {
-        clearTimeout(timer);
+        alarm.clear();
         reject(problem);
         this.lost(socket);
       });

@@ -5,7 +5,8 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import type {Socket} from 'node:net';
-import {timerDelayMs} from '../base/duration';
+import {Alarm} from '../base/alarm';
+import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import type {Started} from '../base/errors';
 import {clientOptions} from './tls';
@@ -151,7 +152,7 @@ class Attempt {
   readonly #exchange: Exchange;
   #resolve!: (answer: HttpAnswer) => void;
   #reject!: (reason: unknown) => void;
-  #timer: NodeJS.Timeout | undefined;
+  #alarm: Alarm | undefined;
   /** A connection, and with TLS its handshake: from then on the request may have reached the node. */
   #connected = false;
   #mayHaveArrived = false;
@@ -222,8 +223,8 @@ class Attempt {
   }
 
   #arm(dueMs: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#overdue(dueMs), timerDelayMs(dueMs));
+    this.#alarm?.clear();
+    this.#alarm = new Alarm(monotonicMs() + dueMs, () => this.#overdue(dueMs));
   }
 
   #overdue(dueMs: number): void {
@@ -244,8 +245,7 @@ class Attempt {
   }
 
   #settle(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#alarm?.clear();
     this.#exchange.signal?.removeEventListener('abort', this.#onAbort);
   }
 }

@@ -3,9 +3,9 @@ import {limits} from '../../lib/base/limits';
 import {armDeadline, dispatch, keepUntil} from '../../lib/call/call';
 import type {Call} from '../../lib/call/call-record';
 import type {FunctionSpec} from '../../lib/call/spawner';
-import {setFakeClock} from '../support/clock';
+import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
-import {FakeHost, callIn, hostKeepResultMs, hostKillAfterMs, hostUnkillableMs, newCall} from '../support/fake-host';
+import {FakeHost, callIn, hostKeepResultMs, hostKillAfterMs, hostUnkillableMs, newCall, someEvent} from '../support/fake-host';
 import type {FakeProcess} from '../support/fake-spawner';
 import {exited, functionSpec} from '../support/fake-spawner';
 
@@ -88,6 +88,50 @@ describe('the one timer of a call', () => {
     expect(call.state).to.equal('running');
     clock.tick(1);
     expect(call.state).to.equal('stopping');
+  });
+
+  it('stops nothing that has ended by itself, as is heard after a standstill', async () => {
+    const call = running(5_000);
+    const {now} = performance;
+    performance.now = () => now.call(performance) + 30_000;
+    clock.tick(5_000);
+    expect(call.state).to.equal('running');
+    dispatch(call, 'ended', {ending: exited({exitCode: 3})}, host);
+    await turn();
+    expect(call).to.include({state: 'ended', outcome: 'failed', stopCause: null});
+  });
+
+  it('stops after a standstill what has not ended', async () => {
+    const call = running(5_000);
+    const {now} = performance;
+    performance.now = () => now.call(performance) + 30_000;
+    clock.tick(5_000);
+    await turn();
+    expect(call).to.include({state: 'stopping', stopCause: 'deadline'});
+  });
+
+  describe('of a call whose process has ended while its output is looked at', () => {
+    for (const event of ['timer', 'abort', 'shutdown', 'kill'] as const) {
+      it(`stops nothing: ${event}`, () => {
+        const call = running(5_000);
+        call.process.hasEnded = true;
+        dispatch(call, event, someEvent[event], host);
+        expect(call).to.include({state: 'running', stopCause: null, killed: false});
+        dispatch(call, 'ended', {ending: exited({exitCode: 3})}, host);
+        expect(call.outcome).to.equal('failed');
+        expect(call.process?.signals ?? []).to.deep.equal([]);
+      });
+    }
+
+    it('says of none that SIGKILL does not end it', () => {
+      const call = callIn('running', host);
+      abort(call, 1_000);
+      clock.tick(1_000);
+      call.process.hasEnded = true;
+      clock.tick(hostUnkillableMs);
+      expect(host.steps).to.not.include('unkillable');
+      expect(call.process.signals).to.deep.equal(['terminate', 'kill']);
+    });
   });
 
   describe('when a call is stopped', () => {

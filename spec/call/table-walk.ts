@@ -228,7 +228,7 @@ export class TableWalk {
     const bytes = calls.reduce((sum, {ending}) => sum + (ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0), 0);
     expect(table.spoolBytes, 'bytes').to.equal(bytes);
     if (counts.ended > 1) expect(bytes, 'bytes').to.be.at.most(maxSpoolBytes);
-    expect(this.clock.countTimers(), 'timers').to.equal(calls.filter(({timer}) => timer !== null).length + this.open.length);
+    expect(this.clock.countTimers(), 'timers').to.equal(calls.filter(({timer}) => timer !== null).length + this.open.filter(({waiter}) => waiter.timer !== null).length);
   }
 
   // --- chance ---

@@ -55,9 +55,12 @@ describe('waiters', () => {
     }
   }
 
-  it('report how late a stalled loop let them be', () => {
+  it('report how late a stalled loop let them be', async () => {
     open([fake.start()], 'ended', 1_000);
     tickLate(1_000, 250);
+    clock.tick(250);
+    await turn();
+    expect(ends).to.deep.equal(['timeout']);
     expect(fake.observer.lateMs).to.deep.equal([250]);
   });
 
@@ -77,6 +80,15 @@ describe('waiters', () => {
     expect(ends).to.deep.equal(['timeout']);
     expect(fake.observer.lateMs).to.deep.equal([0]);
     expect(clock.countTimers()).to.equal(0);
+  });
+
+  it('are told of an end that is heard late, and not that their time is up', async () => {
+    const call = fake.start();
+    open([call], 'ended', 1_000);
+    tickLate(1_000, 250);
+    fake.end(call);
+    await turn();
+    expect(ends).to.deep.equal(['ended']);
   });
 
   it('wait longer than setTimeout can count, with no end if they must', () => {
@@ -138,13 +150,13 @@ describe('waiters', () => {
     expect(ends).to.deep.equal(['ended']);
   });
 
-  it('whose time is up between the end and their turn are settled once', async () => {
+  it('whose time is up between the end and their turn are told of the end', async () => {
     const call = fake.start();
     open([call], 'ended', 1_000);
     fake.end(call);
     clock.tick(1_000);
     await turn();
-    expect(ends).to.deep.equal(['timeout']);
+    expect(ends).to.deep.equal(['ended']);
   });
 
   it('of one call that has several are counted each', () => {

@@ -234,6 +234,16 @@ describe('NodeClient', () => {
       expect(status).to.not.equal(first);
     });
 
+    it('is not late if its answer was there in time, and this process stood still', async () => {
+      node.on('/WaitForFunction', (response, asked) => {
+        response.once('finish', () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500));
+        ended(response, asked);
+      });
+      expect((await open().waitForFunction({call: {callId: 'x'}, timeoutMs: 0})).finished).to.equal(true);
+      expect(health).to.deep.equal([]);
+      expect(node.of('/WaitForFunction')).to.have.lengthOf(1);
+    });
+
     it('has restarted if another noded answers, and the wait goes on', async () => {
       const first = node;
       first.on('/WaitForFunction', (response) => {

@@ -32,6 +32,7 @@ export function functionSpec(facts: Partial<FunctionSpec> = {}): FunctionSpec {
 }
 
 export class FakeProcess implements FunctionProcess {
+  hasEnded = false;
   readonly signal = sinon.stub<['terminate' | 'kill'], void>();
 
   constructor(
