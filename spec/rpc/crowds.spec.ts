@@ -50,7 +50,7 @@ describe('WaitForFunctions with many IDs of ended calls', () => {
       maxWaitMs: 1000,
     };
   });
-  afterEach(() => ended.forEach(({timer}) => clearTimeout(timer ?? undefined)));
+  afterEach(() => ended.forEach(({timer}) => timer?.clear()));
 
   const waitForAll = (): Promise<Reply> => operations.get('WaitForFunctions')!(context, caller, new Map(Object.entries({fnc_ids: Buffer.from(JSON.stringify(ended.map(callIdOf))), timeout: Buffer.from('1')})));
 
