@@ -1,5 +1,5 @@
 # make demo    see it work            make run     a noded to play with
-# make check   all tests              make help    the rest
+# make check   the tests              make help    the rest
 
 PREFIX     ?= /usr/local
 DESTDIR    ?=
@@ -19,21 +19,28 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages ganeti-packages check types spec coverage fuzz man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
+.PHONY: all packages all-packages ganeti-packages check check-all types spec coverage coverage-all spec-lists fuzz man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
 CSTRICT  = -std=c11 -Wall -Wextra -Werror
-FORKER   = $(if $(shell command -v $(CC)),build/libexec/noded-forker)
+# A compiler without the headers of libc is none.
+FORKER  := $(if $(shell echo '\#include <stdio.h>' | $(CC) -E - >/dev/null 2>&1 && echo yes),build/libexec/noded-forker)
+NO_FORKER = echo '*** No C compiler: noded-forker, the fork server, is missing. Functions DO NOT OUTLIVE a crash or an upgrade of noded. (Debian: gcc libc6-dev)' >&2
 
 all: build/stamp $(FORKER) ## compile; the fork server too, where there is a C compiler
+	$(if $(FORKER),,@$(NO_FORKER))
 
 build/libexec/noded-forker: libexec/noded-forker.c
 	@mkdir -p $(@D)
 	$(CC) $(CSTRICT) $(CFLAGS) -o $@ $<
 
-# What the specs run beside Node; not needed to run noded.
-PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev clang libclang-rt-14-dev ganeti
+# What the specs of `make check` run beside Node; not needed to run noded.
+PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev iproute2
+
+# And those of `make check-all`. The compiler's runtime has the compiler's version in its name.
+CLANG_RT = $(shell apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')
+ALL_PACKAGES = $(PACKAGES) clang $(CLANG_RT) ganeti
 
 # And what a virtual Ganeti cluster needs on top. (Never arping: it removes ganeti.)
 GANETI_PACKAGES = ganeti ganeti-3.0 ganeti-haskell-3.0 ganeti-htools-3.0 ganeti-testsuite ganeti-os-noop openssh-server iputils-arping fping socat iproute2 net-tools bc procps
@@ -45,12 +52,15 @@ define need
 	[ -z "$$missing" ] || if [ "$$(id -u)" = 0 ]; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else \
-	  echo "Debian packages that are needed:$$missing"; exit 1; \
+	  printf 'Debian packages are missing. As root:\n\n    apt install --no-install-recommends%s\n\n' "$$missing"; exit 1; \
 	fi
 endef
 
-packages: ## Debian packages that the specs need; installs them as root
+packages: ## Debian packages that make check needs; installs them as root
 	$(call need,$(PACKAGES))
+
+all-packages: packages ## and those of make check-all
+	$(call need,$(ALL_PACKAGES))
 
 ganeti-packages: ## those of a virtual Ganeti cluster
 	$(call need,$(GANETI_PACKAGES))
@@ -65,25 +75,54 @@ build/stamp: node_modules/.package-lock.json tsconfig.json tsconfig.build.json $
 	$(TSC) -p tsconfig.build.json
 	@touch $@
 
+# Each spec file is in one of these two: what has one of these words in its name needs Ganeti or a second compiler, or
+# is long.
+MORE_SPECS = $(shell find spec -name '*ganeti*.spec.ts' -o -name '*fuzz*.spec.ts' -o -name '*soak*.spec.ts' | sort)
+CORE_SPECS = $(filter-out $(MORE_SPECS),$(sort $(shell find spec -name '*.spec.ts')))
+
+# noded as it is installed, with what its coverage needs: programs that specs start count for their sources.
+build/check/stamp: node_modules/.package-lock.json tsconfig.json tsconfig.build.json $(SOURCES) $(wildcard bin/*) $(FORKER)
+	rm -rf build/check && mkdir -p build/check/libexec
+	$(TSC) -p tsconfig.build.json --outDir build/check/lib --declaration false --sourceMap true
+	cp -R bin package.json build/check
+	ln -s ../../node_modules build/check/node_modules
+	for f in $(FORKER) $(wildcard libexec/noded*ganeti); do ln -s ../../../$$f build/check/libexec; done
+	@touch $@
+
+C8     = node_modules/.bin/c8 --all --exclude-after-remap --exclude lib/call/spawner.ts --check-coverage
+BESIDE = env NODED_SPEC_BUILT=$(CURDIR)/build/check spec/side-by-side
+
 # In a make of its own: the C compiler may have come only now.
-check: packages ## types, then all specs with the coverage floors, then the man pages
+check: packages ## types, specs with the coverage floors, man pages: what a change must pass
 	$(MAKE) --no-print-directory types coverage man-lint
+
+check-all: all-packages ## that, and all that needs Ganeti, a second compiler or more time
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory coverage-all fuzz
 
 types: node_modules/.package-lock.json ## does it compile
 	$(TSC) --noEmit -p tsconfig.json
 
-spec: node_modules/.package-lock.json $(FORKER) ## all specs, without coverage
-	$(MOCHA)
+spec: all build/check/stamp ## the specs of make check, without coverage
+	$(BESIDE) $(CORE_SPECS)
 
-# The core is covered whole; everything else has a floor. (spawner.ts has types only. Compiled programs count for their sources.)
-coverage: node_modules/.package-lock.json $(FORKER) ## all specs, and what they reach
+# The core is covered whole; everything else has a floor, and what is for Ganeti only has it with Ganeti's specs.
+# (spawner.ts has types only.)
+coverage: all build/check/stamp ## the specs of make check, and what they reach
 	rm -rf coverage
-	node_modules/.bin/c8 --all --exclude-after-remap --include 'lib/**' --exclude lib/call/spawner.ts --reporter text --reporter json-summary --check-coverage --lines 90 --branches 90 $(MOCHA)
-	node_modules/.bin/c8 report --all --exclude-after-remap --include 'lib/call/**' --include lib/rpc/protocol.ts --exclude lib/call/spawner.ts --reporter text-summary --check-coverage --lines 100 --branches 100
+	$(C8) --include 'lib/**' --exclude 'lib/**/*ganeti*' --reporter text --reporter json-summary --lines 90 --branches 90 $(BESIDE) $(CORE_SPECS)
+	$(subst /c8 ,/c8 report ,$(C8)) --include 'lib/call/**' --include lib/rpc/protocol.ts --reporter text-summary --lines 100 --branches 100
+
+coverage-all: all build/check/stamp ## the specs of make check-all that make check has not, on top of its coverage
+	$(C8) --clean=false --include 'lib/**' --reporter text --reporter json-summary --lines 90 --branches 90 $(BESIDE) $(MORE_SPECS)
+
+spec-lists: ## which spec files are in make check, and which in make check-all only
+	@printf 'check %s\n' $(CORE_SPECS)
+	@printf 'check-all %s\n' $(MORE_SPECS)
 
 # A minute of what the specs do for ten seconds.
-fuzz: packages node_modules/.package-lock.json ## a fuzzer on the fork server's frame parser, for a minute
-	NODED_SPEC_FUZZ_SECONDS=60 $(MOCHA) --no-config --require ts-node/register --extension ts --forbid-pending spec/libexec/forker-fuzz.spec.ts
+fuzz: node_modules/.package-lock.json ## a fuzzer on the fork server's frame parser, for a minute
+	NODED_SPEC_FUZZ_SECONDS=60 $(MOCHA) spec/libexec/forker-fuzz.spec.ts
 
 man-lint: ## the man pages, as mandoc sees them
 	mandoc -T lint -W warning $(MAN)

@@ -42,5 +42,5 @@ describe('ten thousand random events', () => {
     } catch (error) {
       throw new Error(`NODED_SEED=${seed}, after ${trail.length} steps (… ${trail.slice(-5).join(', ')}): ${(error as Error).message}`, {cause: error});
     }
-  });
+  }).timeout(120_000);
 });

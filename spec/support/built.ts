@@ -13,15 +13,24 @@ function makeRoot(): string {
   return fs.mkdtempSync(join(build, 'spec-'));
 }
 
+/** Gives what the compiler says. */
+function compileInto(directory: string): string {
+  if (process.env.NODED_SPEC_BUILT !== undefined) {
+    fs.cpSync(join(process.env.NODED_SPEC_BUILT, 'lib'), directory, {recursive: true});
+    return '';
+  }
+  const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
+  return spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', directory, '--declaration', 'false', '--sourceMap', 'true'], {encoding: 'utf8'}).stdout;
+}
+
 export class BuiltNoded {
   readonly root = makeRoot();
   readonly program = join(this.root, 'bin/noded');
 
-  /** Compiles; takes some seconds. Without `forker` and `ganeti` it has no fork server. Throws with the compiler's words if it made nothing. */
+  /** Compiles, which takes some seconds, unless that is done for the whole run. Without `forker` and `ganeti` it has no fork server. Throws with the compiler's words if it made nothing. */
   constructor({forker = false, ganeti = false}: {readonly forker?: boolean; readonly ganeti?: boolean} = {}) {
-    const tsc = join(checkout, 'node_modules/typescript/bin/tsc');
-    const {stdout} = spawnSync(process.execPath, [tsc, '-p', join(checkout, 'tsconfig.build.json'), '--outDir', join(this.root, 'lib'), '--declaration', 'false', '--sourceMap', 'true'], {encoding: 'utf8'});
-    if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${stdout}`);
+    const said = compileInto(join(this.root, 'lib'));
+    if (!fs.existsSync(join(this.root, 'lib/main/noded.js'))) throw new Error(`noded could not be compiled:\n${said}`);
     for (const name of ['package.json', 'bin']) fs.cpSync(join(checkout, name), join(this.root, name), {recursive: true});
     if (forker || ganeti) fs.mkdirSync(join(this.root, 'libexec'));
     if (ganeti) for (const name of ['noded-ganeti', 'noded_ganeti']) fs.symlinkSync(join(checkout, 'libexec', name), join(this.root, 'libexec', name));

@@ -17,7 +17,8 @@ import type {Response} from './wire';
 
 export type {Answer, CallView, Response} from './wire';
 
-export const noded = join(__dirname, '../../bin/noded');
+/** `make build/check/stamp` compiles it for a whole run of specs: from source each start takes seconds. */
+export const noded = process.env.NODED_SPEC_BUILT === undefined ? join(__dirname, '../../bin/noded') : join(process.env.NODED_SPEC_BUILT, 'bin/noded');
 const readyBoundMs = 25_000;
 
 /** Text of a program and of its manifest. */
