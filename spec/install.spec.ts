@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
 import {expect} from 'chai';
+import {describeWithMounts} from './support/as-root';
 import {NodedDaemon} from './support/daemon';
 
 const root = join(__dirname, '..');
@@ -72,4 +73,51 @@ describe('make install', function () {
     make('uninstall', destination);
     expect(filesBelow(destination)).to.deep.equal(['etc/noded/noded.conf']);
   });
+});
+
+/** The indented block below a heading of README.md, as somebody copies it. */
+function readmeBlock(heading: string): string {
+  const [, section = ''] = fs.readFileSync(join(root, 'README.md'), 'utf8').split(`\n## ${heading}\n`);
+  return [...section.split('\n## ')[0]!.matchAll(/^ {4}(.*)$/gm)].map(([, line]) => line).join('\n');
+}
+
+describeWithMounts('README.md, Install', () => {
+  let place: string;
+  before(() => (place = fs.mkdtempSync(join(os.tmpdir(), 'noded-readme-'))));
+  after(() => fs.rmSync(place, {recursive: true, force: true}));
+
+  // The machine's own directories under a layer that is thrown away, and processes and ports of their own.
+  const inRoot = `set -e
+    mount -t tmpfs tmpfs "$0"
+    for path in /usr /etc; do
+      mkdir -p "$0$path" "$0/work$path"
+      mount -t overlay overlay -o "lowerdir=$path,upperdir=$0$path,workdir=$0/work$path" $path
+    done
+    rm -rf /etc/noded
+    mount -t tmpfs tmpfs /run
+    ip link set lo up
+    mkdir "$0/bin"
+    printf '%s\\n' "$2" > "$0/bin/systemctl"
+    chmod 755 "$0/bin/systemctl"
+    PATH=$0/bin:/usr/local/sbin:$PATH LOG=$0/log sh -ec "$1"`;
+
+  // What systemd does with the unit: it is the one program of the block that is not the real one.
+  const systemctl = `#!/bin/sh
+    [ "$*" = 'enable --now noded' ] || exit 64
+    install -d -m 700 /run/noded
+    $(sed -n 's/^ExecStart=//p' /usr/local/lib/systemd/system/noded.service) >"$LOG" 2>&1 &
+    until grep -q 'noded is ready' "$LOG"; do
+      kill -0 $! || { cat "$LOG" >&2; exit 1; }
+      sleep 0.1
+    done`;
+
+  it('typed as it stands, gives a noded that its master can call', () => {
+    const block = readmeBlock('Install');
+    expect(block).to.include('make install').and.to.include('systemctl enable --now noded');
+    const {status, stdout, stderr} = spawnSync('unshare', ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', inRoot, place, block, systemctl], {cwd: root, encoding: 'utf8', timeout: 240_000, killSignal: 'SIGKILL'});
+    expect(status, stderr).to.equal(0);
+    const answer = JSON.parse(stdout.trim().split('\n').at(-1)!) as object;
+    expect(answer).to.have.property('outcome', 'ok');
+    expect(answer).to.have.nested.property('result.noded', JSON.parse(fs.readFileSync(join(root, 'package.json'), 'utf8')).version);
+  }).timeout(250_000);
 });
