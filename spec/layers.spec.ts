@@ -87,6 +87,8 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
   main: [
     ['version', 'one word'],
     ['absolute-path', 'paths of command lines'],
+    ['config-error', 'why a configuration is none'],
+    ['listen-address', 'where to listen'],
     ['config', 'the file and the command line'],
     ['trust', 'certificates and roles of the configuration'],
     ['notify', 'tells systemd'],

@@ -149,6 +149,10 @@ export const limits = {
   busyProgramTries: 10,
   /** How long a pipe may stay open after the end of an unspooled function: a grandchild may hold it for ever. */
   pipeDrainMs: 100,
+  /** The path of a socket, which the kernel takes into 108 bytes with a zero at its end (unix(7)). */
+  maxSocketPathBytes: 107,
+  /** So run_dir may have so many, with `/forker.sock` behind it. */
+  maxRunDirBytes: 95,
   /** Output kept in memory of an urgent function that had no spool. */
   maxUnspooledBytes: 64 * KiB,
 

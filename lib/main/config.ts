@@ -1,15 +1,16 @@
 /** noded.conf(5): read, checked, and brought together with the command line, which wins. */
 import {readFileSync, statSync} from 'node:fs';
-import {isIPv6} from 'node:net';
-import {networkInterfaces} from 'node:os';
 import {isAbsolute} from 'node:path';
 import {parse} from 'smol-toml';
 import {secondsToMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {defaults, limits} from '../base/limits';
+import {runDirPath} from '../proc/run-dir';
 import {unsafePath} from '../proc/safe-path';
 import {normalizeCertificate} from '../rpc/tls';
 import type {Role, TlsFiles, TlsVersion} from '../rpc/tls';
+import {ConfigError, UsageError} from './config-error';
+import {addressOfInterface, bareAddress, checkLoopback} from './listen-address';
 import {absolutePath} from './absolute-path';
 
 export const defaultConfigPath = '/etc/noded/noded.conf';
@@ -58,21 +59,6 @@ export interface CommandLine {
   readonly foreground?: boolean;
   readonly pidFile?: string;
   readonly debug?: boolean;
-}
-
-/** What is wrong with the configuration, in one line: exit 78. */
-export class ConfigError extends Error {
-  override readonly name: string = 'ConfigError';
-}
-
-/** There is no such address to listen on, or not yet: exit 71, which the unit tries again. */
-export class AddressError extends ConfigError {
-  override readonly name: string = 'AddressError';
-}
-
-/** The command line itself is wrong: exit 64. */
-export class UsageError extends ConfigError {
-  override readonly name: string = 'UsageError';
 }
 
 type Table = Readonly<Record<string, unknown>>;
@@ -206,34 +192,6 @@ function readRoles(file: Section): readonly Role[] {
   });
 }
 
-/** The first address of a network interface, of the earliest of these families that it has any of; undefined if it has none. */
-export function addressOf(interfaceName: string, families: readonly ('IPv4' | 'IPv6')[]): string | undefined {
-  const addresses = networkInterfaces()[interfaceName] ?? [];
-  const found = families.map((wanted) => addresses.find(({family}) => family === wanted)).find((address) => address !== undefined);
-  // The same link-local address may be on every interface: only together with its name does it mean one.
-  return found?.family === 'IPv6' && found.scopeid !== 0 ? `${found.address}%${interfaceName}` : found?.address;
-}
-
-/** An address to listen on, as it was given; of IPv6 also in the brackets that it has in a URL. Throws a ConfigError for one that is not whole. */
-export function bareAddress(given: string): string {
-  const [, inner] = /^\[(.+)\]$/.exec(given) ?? [];
-  const address = inner !== undefined && isIPv6(inner) ? inner : given;
-  if (isIPv6(address) && /^fe[89ab][^%]*$/i.test(address)) throw new ConfigError(`${address} is a link-local address, and needs the name of its interface: ${address}%eth0, say`);
-  return address;
-}
-
-function addressOfInterface(name: string): string {
-  const found = addressOf(name, ['IPv4', 'IPv6']);
-  if (found === undefined) throw new AddressError(`the interface ${name} has no address`);
-  return found;
-}
-
-/** Whoever can connect may do everything, if nobody has to show a certificate. */
-export function checkLoopback(address: string, ssl: boolean): void {
-  const isLoopback = /^127\.\d+\.\d+\.\d+$/.test(address) || address === '::1' || address === 'localhost';
-  if (!ssl && !isLoopback) throw new ConfigError(`without TLS noded listens on loopback only, not on ${address}`);
-}
-
 function readAddress(file: Section, line: CommandLine, ssl: boolean): string {
   if (line.bind !== undefined && line.interface !== undefined) throw new UsageError('give an address or an interface to listen on, not both');
   const byLine = line.bind ?? (line.interface === undefined ? undefined : addressOfInterface(line.interface));
@@ -256,6 +214,16 @@ export function readFunctionConfig(file: Section): ReadonlyMap<string, string> {
   return new Map(file.tables('function').map(([name, table]) => [name, JSON.stringify(table)]));
 }
 
+/** A run directory as it is used. Throws a ConfigError if there can be no socket in it, nor at $NOTIFY_SOCKET. */
+export function readRunDir(given: string): string {
+  const {NOTIFY_SOCKET: notifySocket = ''} = process.env;
+  const tooLong = (name: string, path: string, maxBytes: number): never => {
+    throw new ConfigError(`${name} has ${Buffer.byteLength(path)} bytes, and may have ${maxBytes}: the path of a socket cannot be longer: ${path}`);
+  };
+  if (Buffer.byteLength(notifySocket) > limits.maxSocketPathBytes) tooLong('NOTIFY_SOCKET', notifySocket, limits.maxSocketPathBytes);
+  return runDirPath(given) ?? tooLong('run_dir', given, limits.maxRunDirBytes);
+}
+
 /** Where a detached noded logs if nothing is said: it has no standard error. */
 const detachedLogFile = '/var/log/noded.log';
 
@@ -275,7 +243,7 @@ export function readConfig(given: CommandLine): Config {
     tls: ssl ? {cert: tlsPath('cert', '/etc/noded/node.crt'), key: tlsPath('key', '/etc/noded/node.key'), ca: tlsPath('ca', '/etc/noded/ca.crt')} : null,
     tlsMinVersion: file.get('tls_min_version', oneOf<TlsVersion>('TLSv1.2', 'TLSv1.3'), 'TLSv1.3'),
     roles: readRoles(file),
-    runDir: line.runDir ?? file.get('run_dir', path, '/run/noded'),
+    runDir: readRunDir(line.runDir ?? file.get('run_dir', path, '/run/noded')),
     functionDirectories: line.functions ?? file.get('functions', paths, defaultFunctionDirectories),
     functionConfig: readFunctionConfig(file),
     limits: readLimits(file, defaults),

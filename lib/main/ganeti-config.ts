@@ -2,10 +2,12 @@
 import {readFileSync} from 'node:fs';
 import {ganetiDefaults, limits} from '../base/limits';
 import {absolutePath} from './absolute-path';
-import {ConfigError, addressOf, bareAddress, checkLoopback, paths, readFile, readFunctionConfig, readLimits, seconds} from './config';
+import {paths, readFile, readFunctionConfig, readLimits, readRunDir, seconds} from './config';
 import type {Config} from './config';
+import {ConfigError} from './config-error';
 import type {GanetiLine} from './ganeti-options';
 import type {GanetiPaths} from './ganeti-paths';
+import {addressOf, bareAddress, checkLoopback} from './listen-address';
 
 /** Keys of ganeti-noded.conf, which mean what they mean in noded.conf(5). */
 const keys = ['functions', 'drain_timeout', 'limits', 'function'];
@@ -62,7 +64,7 @@ export function ganetiConfig(line: GanetiLine, ganeti: GanetiPaths): Config {
     tls: line.ssl ? tlsFiles(line, ganeti) : null,
     tlsMinVersion: 'TLSv1.2',
     roles: [],
-    runDir: ganeti.runDir,
+    runDir: readRunDir(ganeti.runDir),
     functionDirectories: file.get('functions', paths, [ganeti.functions]),
     functionConfig: readFunctionConfig(file),
     limits: readLimits(file, ganetiDefaults),

@@ -12,8 +12,8 @@ import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
 import {RunDirError} from '../proc/run-dir';
 import type {Spool} from '../proc/spool';
-import {ConfigError} from './config';
 import type {Config} from './config';
+import {ConfigError} from './config-error';
 
 export const forkerMissing = 'spawner = "forker", but noded-forker is not installed';
 

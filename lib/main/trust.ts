@@ -4,8 +4,8 @@ import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {messageOf} from '../base/errors';
 import {loadTls, localRole, roleOf, serverOptions} from '../rpc/tls';
 import type {Peer, Role, TlsFiles, TlsMaterial} from '../rpc/tls';
-import {ConfigError} from './config';
 import type {Config} from './config';
+import {ConfigError} from './config-error';
 
 export interface Trust {
   /** End of this node's certificate, ms since the epoch; null without TLS. */

@@ -1,8 +1,9 @@
 /** The run directory: made, checked and locked before anything else in it is touched (DESIGN.md section 5). */
 import {spawnSync} from 'node:child_process';
-import {closeSync, constants, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, writeSync} from 'node:fs';
-import {join} from 'node:path';
+import {closeSync, constants, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, writeSync} from 'node:fs';
+import {basename, dirname, join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
+import {limits} from '../base/limits';
 import {unsafePath} from './safe-path';
 
 /** Why the run directory cannot be had: `locked` by another noded, or `unusable`. */
@@ -14,6 +15,23 @@ export class RunDirError extends Error {
   ) {
     super(message);
   }
+}
+
+function withoutLinks(path: string): string {
+  try {
+    return join(realpathSync(dirname(path)), basename(path));
+  } catch {
+    return path; // what is wrong with it is said when it is made
+  }
+}
+
+/**
+ * The path that the run directory is used by: without links, for systemd-tmpfiles(8) looks for a socket in
+ * /proc/net/unix by the path that it has come to it; with them if it fits only so. Null if a socket in it would have
+ * too long a path.
+ */
+export function runDirPath(given: string): string | null {
+  return [withoutLinks(given), given].find((path) => Buffer.byteLength(path) <= limits.maxRunDirBytes) ?? null;
 }
 
 function checkDirectory(path: string): void {

@@ -3,8 +3,9 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join, resolve} from 'node:path';
 import {defaults} from '../../lib/base/limits';
-import {ConfigError, UsageError, absolutePaths, defaultConfigPath, defaultFunctionDirectories, keysForRestart, readConfig} from '../../lib/main/config';
+import {absolutePaths, defaultConfigPath, defaultFunctionDirectories, keysForRestart, readConfig} from '../../lib/main/config';
 import type {CommandLine, Config} from '../../lib/main/config';
+import {ConfigError, UsageError} from '../../lib/main/config-error';
 import {describeAsRoot} from '../support/as-root';
 
 describe('noded.conf', () => {
@@ -111,6 +112,35 @@ describe('noded.conf', () => {
   it('takes relative paths of the command line from where it was typed', () => {
     const config = read('', {runDir: 'r', functions: ['f'], pidFile: 'p', cert: 'c', key: 'k', ca: 'a'});
     expect(config).to.deep.include({runDir: resolve('r'), functionDirectories: [resolve('f')], pidFile: resolve('p'), tls: {cert: resolve('c'), key: resolve('k'), ca: resolve('a')}});
+  });
+
+  it('takes a run directory in which a socket has room, by its path without links', () => {
+    const real = join(fs.realpathSync(directory), 'd'.repeat(80 - fs.realpathSync(directory).length));
+    const link = join(directory, 'link');
+    fs.mkdirSync(real);
+    fs.symlinkSync(real, link);
+    const below = (path: string, bytes: number): string => join(path, 'r'.repeat(bytes - path.length - 1));
+    expect(read('', {runDir: below(link, 95)}).runDir).to.equal(below(link, 95));
+    expect(read('', {runDir: below(real, 95)}).runDir).to.equal(below(real, 95));
+    expect(read('', {runDir: join(link, 'run')}).runDir).to.equal(join(real, 'run'));
+    for (const runDir of [below(real, 96), `/${'é'.repeat(48)}`]) {
+      const bytes = Buffer.byteLength(runDir);
+      expect(complaint('', {runDir})).to.equal(`run_dir has ${bytes} bytes, and may have 95: the path of a socket cannot be longer: ${runDir}`);
+      expect(complaint(`run_dir = "${runDir}"\n`)).to.match(new RegExp(`^run_dir has ${bytes} bytes`));
+    }
+  });
+
+  it('is refused if systemd is to be told at a path that no socket can have', () => {
+    const before = process.env.NOTIFY_SOCKET;
+    try {
+      process.env.NOTIFY_SOCKET = `/${'n'.repeat(107)}`;
+      expect(complaint('')).to.match(/^NOTIFY_SOCKET has 108 bytes, and may have 107: /);
+      process.env.NOTIFY_SOCKET = `/${'n'.repeat(106)}`;
+      read('');
+    } finally {
+      if (before === undefined) delete process.env.NOTIFY_SOCKET;
+      else process.env.NOTIFY_SOCKET = before;
+    }
   });
 
   it('finds the address of an interface', () => {
