@@ -141,7 +141,7 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	install -d $(DESTDIR)$(LIBDIR)/bin $(DESTDIR)$(LIBDIR)/functions $(DESTDIR)$(LIBDIR)/node_modules $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR)
 	rm -rf $(DESTDIR)$(LIBDIR)/lib $(DESTDIR)$(LIBDIR)/node_modules/*
 	cp -R build/lib $(DESTDIR)$(LIBDIR)/lib
-	npm ls --omit=dev --all --parseable 2>/dev/null | sed -n 's,^$(CURDIR)/,,p' | tar -cf - -T - | tar -xf - -C $(DESTDIR)$(LIBDIR)
+	npm ls --omit=dev --all --parseable 2>/dev/null | sed -n 's,^$(CURDIR)/,,p' | grep -v -e ^node_modules/@types/ -e ^node_modules/undici-types | tar -cf - -T - | tar -xf - -C $(DESTDIR)$(LIBDIR)
 	install -m 644 package.json LICENSE $(DESTDIR)$(LIBDIR)
 	install -m 755 bin/noded bin/nodectl bin/ganeti-noded $(DESTDIR)$(LIBDIR)/bin
 	$(if $(FORKER),install -d $(DESTDIR)$(LIBDIR)/libexec && install -m 755 $(FORKER) $(DESTDIR)$(LIBDIR)/libexec)
