@@ -29,9 +29,22 @@ export const outputKinds = ['json', 'empty', 'invalid', 'too_large'] as const;
 
 export type OutputKind = (typeof outputKinds)[number];
 
+/** Bytes of what a function wrote. */
+export interface OutputSizes {
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+  /** They stand in the journal's `ended` line, and in no file of their own. */
+  readonly inJournal?: boolean;
+  /** A file has gone or the system could not tell of it: there may be one, of any size. */
+  readonly unsized?: boolean;
+}
+
+/** The same before it is known; null for a file that has gone, or that the system cannot tell of. */
+export type KnownSizes = Pick<OutputSizes, 'inJournal'> & {readonly stdoutBytes: number | null; readonly stderrBytes: number | null};
+
 /** How a function process ended, as its spawner reports it. */
 export type Ending =
-  | {
+  | (OutputSizes & {
       readonly kind: 'exited';
       /** Null when a signal ended it. Never guessed. */
       readonly exitCode: number | null;
@@ -39,15 +52,18 @@ export type Ending =
       readonly output: OutputKind;
       /** For `invalid`: what is wrong with it. */
       readonly outputReason?: string;
-      readonly stdoutBytes: number;
-      readonly stderrBytes: number;
-      /** What it wrote stands in the journal's `ended` line, and in no file of its own. */
-      readonly inJournal?: boolean;
       /** Wall clock, ms since the epoch: for display only. */
       readonly endedAtMs: number;
-    }
+    })
   | {readonly kind: 'not_started'; readonly errno: string; readonly stage: string; readonly endedAtMs: number}
-  | {readonly kind: 'lost'; readonly reason: string; readonly endedAtMs: number};
+  | (OutputSizes & {readonly kind: 'lost'; readonly reason: string; readonly endedAtMs: number});
+
+const nothingWritten: OutputSizes = {stdoutBytes: 0, stderrBytes: 0};
+
+/** What there is of its output. */
+export function writtenOf(ending: Ending): OutputSizes {
+  return ending.kind === 'not_started' ? nothingWritten : ending;
+}
 
 /**
  * The outcome of an ending. Facts beat intentions: a function that answers SIGTERM with exit 0 and a

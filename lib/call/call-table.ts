@@ -5,7 +5,7 @@
 import {monotonicMs, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
-import {outcomeOf} from '../base/outcome';
+import {outcomeOf, writtenOf} from '../base/outcome';
 import type {Ending, StopCause, VisibleState} from '../base/outcome';
 import type {FunctionProcess, FunctionSpec, SpawnSink, Spawner} from './spawner';
 import {callIdOf} from './call-record';
@@ -273,7 +273,9 @@ export class CallTable implements CallHost {
     this.index.replace(call, tombstone);
     // The tombstone first: a crash in between must not make the request ID good for a second run.
     this.files.bury(tombstoneLine(tombstone));
-    this.files.remove(key, call.ending?.kind === 'exited' ? call.ending : {stdoutBytes: 0, stderrBytes: 0});
+    // Of a call of an earlier noded nobody knows what that left unfinished.
+    const written = writtenOf(call.ending!);
+    this.files.remove(key, written.unsized === true || call.spec === null ? null : written);
   }
 
   private checkDrained(): void {

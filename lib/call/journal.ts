@@ -3,17 +3,9 @@
  * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
  */
 import {limits} from '../base/limits';
-import {outcomes, outputKinds, stopCauses} from '../base/outcome';
-import type {Ending, Outcome, OutputKind, StopCause} from '../base/outcome';
+import {outcomes, outputKinds, stopCauses, writtenOf} from '../base/outcome';
+import type {Ending, Outcome, OutputKind, OutputSizes, StopCause} from '../base/outcome';
 import type {Acceptance, Call} from './call-record';
-
-/** Bytes of what a function wrote. */
-export interface OutputSizes {
-  readonly stdoutBytes: number;
-  readonly stderrBytes: number;
-  /** They stand in the journal, and in no file of their own. */
-  readonly inJournal?: boolean;
-}
 
 /** What a function wrote, where its `ended` line has it: little, and plain ASCII. */
 export interface NotedOutput {
@@ -32,8 +24,8 @@ export interface CallFiles {
   putOnFile(key: string, line: string): void;
   /** Appends a line. A failure is logged and survived: the call goes on. */
   append(key: string, line: string): void;
-  /** Removes all files of a call that has ended with so much output, a slice at a time. */
-  remove(key: string, sizes: OutputSizes): void;
+  /** Removes all files of a call that has ended with so much output, a slice at a time; null: whatever there is. */
+  remove(key: string, sizes: OutputSizes | null): void;
   /** Keeps a tombstone's line for a day. */
   bury(line: string): void;
 }
@@ -120,6 +112,7 @@ export function outcomeLine(call: Call): string | null {
   const ending = call.ending!;
   if (ending.kind === 'exited' && ending.inJournal === true && call.stopCause === null && ending.output !== 'too_large') return null;
   const exited = ending.kind === 'exited' ? ending : null;
+  const {stdoutBytes, stderrBytes} = writtenOf(ending);
   return encode({
     event: 'outcome',
     time: seconds(ending.endedAtMs),
@@ -129,8 +122,8 @@ export function outcomeLine(call: Call): string | null {
     signal: exited?.signal ?? null,
     output: exited?.output ?? 'empty',
     output_reason: (ending.kind === 'lost' ? ending.reason : exited?.outputReason) ?? null,
-    stdout_bytes: exited?.stdoutBytes ?? 0,
-    stderr_bytes: exited?.stderrBytes ?? 0,
+    stdout_bytes: stdoutBytes,
+    stderr_bytes: stderrBytes,
   });
 }
 
@@ -221,9 +214,10 @@ export function readJournal(key: string, content: string): JournalRecord | null 
 /** The ending that an `outcome` line tells of. The `ended` line before it says more of a start that failed, if it is there. */
 export function endingOf({ended, outcome}: JournalRecord): Ending {
   if (outcome === null) throw new Error('endingOf: the journal has no outcome');
-  const {exitCode, signal} = outcome;
+  const {exitCode, signal, stdoutBytes, stderrBytes} = outcome;
+  const sizes = {stdoutBytes, stderrBytes, ...(ended !== null && 'noted' in ended ? {inJournal: true} : {})};
   const reason = outcome.outputReason ?? 'noded or the machine died under it';
-  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason, endedAtMs: outcome.atMs};
+  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason, endedAtMs: outcome.atMs, ...sizes};
   if (ended !== null && 'errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
   return {
     kind: 'exited',
@@ -231,9 +225,7 @@ export function endingOf({ended, outcome}: JournalRecord): Ending {
     signal,
     output: outcome.output,
     ...(outcome.outputReason === null ? {} : {outputReason: outcome.outputReason}),
-    stdoutBytes: outcome.stdoutBytes,
-    stderrBytes: outcome.stderrBytes,
-    ...(ended?.noted === undefined ? {} : {inJournal: true}),
+    ...sizes,
     endedAtMs: outcome.atMs,
   };
 }

@@ -3,6 +3,7 @@
  * are too large: the oldest delivered one, then the oldest (DESIGN.md section 5). JavaScript's Set keeps
  * insertion order and deletes in constant time, so each queue is one.
  */
+import {writtenOf} from '../base/outcome';
 import type {Call} from './call-record';
 
 export interface RetentionLimits {
@@ -63,5 +64,6 @@ export class Retention {
 
 /** The arguments' file is gone by then: only the function process reads it. */
 function bytesOf({ending}: Call): number {
-  return ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0;
+  const {stdoutBytes, stderrBytes} = writtenOf(ending!);
+  return stdoutBytes + stderrBytes;
 }

@@ -9,11 +9,10 @@ import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'nod
 import {wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
-import type {Ending} from '../base/outcome';
+import type {Ending, KnownSizes} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
-import {endingOfProcess, sizesNow} from './ending';
-import type {KnownSizes} from './ending';
+import {conclude, sizesNow} from './ending';
 import {environment} from './environment';
 import type {OutputScanner} from './output';
 import {readBootId, startTimeOf} from './process-tree';
@@ -189,12 +188,8 @@ class ChildFunction implements FunctionProcess {
     const {key, spec} = this.request;
     const {spool, newScanner} = this.spawner.options;
     this.journal(endedLine(exit));
-    const written = this.written();
     const maxOutputBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
-    const ending = await endingOfProcess(key, exit, written, {source: spool, newScanner, maxOutputBytes});
-    // Output that nobody could look at stays on file.
-    spool.trim(key, written.stdoutBytes === null ? {stdoutBytes: Infinity, stderrBytes: Infinity} : {...written, stdoutBytes: written.stdoutBytes});
-    return ending;
+    return conclude(key, exit, this.written(), {files: spool, newScanner, maxOutputBytes});
   }
 
   private written(): KnownSizes {
@@ -208,7 +203,7 @@ class ChildFunction implements FunctionProcess {
   private execFailure(exitCode: number | null): string | null {
     if (exitCode !== 126 && exitCode !== 127) return null;
     const {stdoutBytes, stderrBytes} = this.written();
-    if (stdoutBytes !== 0 || stderrBytes > maxExecFailureBytes) return null;
+    if (stdoutBytes !== 0 || stderrBytes === null || stderrBytes > maxExecFailureBytes) return null;
     try {
       const text = execFailure.exec(this.spawner.options.spool.read(this.request.key, 'stderr', 0, maxExecFailureBytes).toString())?.[1];
       return text === undefined ? null : (errnoByText[text] ?? 'EUNKNOWN');

@@ -51,7 +51,7 @@ export interface EndedFrame {
   readonly endedAtMs: number;
   /** Null if the file has gone. */
   readonly stdoutBytes: number | null;
-  readonly stderrBytes: number;
+  readonly stderrBytes: number | null;
   /** What it wrote, if that stands in the journal and in no files. */
   readonly noted: Output | null;
 }
@@ -183,7 +183,7 @@ function readEnded(body: Buffer): EndedFrame {
   const kind = body.readUInt8(at);
   const code = body.readInt32LE(at + 1);
   const stdoutBytes = readSize(body, at + 38);
-  const stderrBytes = readSize(body, at + 46) ?? 0;
+  const stderrBytes = readSize(body, at + 46);
   const isNoted = body.readUInt8(at + 54) === 1;
   return {
     type: 'ended',
@@ -195,7 +195,7 @@ function readEnded(body: Buffer): EndedFrame {
     endedAtMs: body.readUInt32LE(at + 6) + body.readInt32LE(at + 10) * 2 ** 32,
     stdoutBytes,
     stderrBytes,
-    noted: isNoted ? readNoted(body, at + 55, stdoutBytes ?? 0, stderrBytes) : null,
+    noted: isNoted ? readNoted(body, at + 55, stdoutBytes ?? 0, stderrBytes ?? 0) : null,
   };
 }
 

@@ -5,12 +5,12 @@
 import type {Socket} from 'node:net';
 import {setTimeout as pause} from 'node:timers/promises';
 import {Alarm} from '../base/alarm';
-import {monotonicMs, wallMs} from '../base/duration';
+import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
-import type {Ending} from '../base/outcome';
+import type {Ending, KnownSizes} from '../base/outcome';
 import {readJournal} from '../call/journal';
-import type {EndedLine, JournalRecord} from '../call/journal';
+import type {JournalRecord} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
 import {RecentEnds, newRunning} from './fork-call';
@@ -19,8 +19,8 @@ import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, w
 import type {EndedFrame, ForkerFrame} from './fork-frames';
 import {isWithoutForkServer, reachForkServer} from './fork-server';
 import type {ForkServerProgram} from './fork-server';
-import {endingOfProcess, sizesNow, sizesOf} from './ending';
-import type {KnownSizes} from './ending';
+import {conclude, endingOfLost, endingOfProcess, sizesOnFile} from './ending';
+import type {EndingOptions} from './ending';
 import type {OutputScanner} from './output';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
@@ -229,12 +229,13 @@ export class ForkSpawner implements Spawner {
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};
-    running.sink.ended(await this.endingOf(running, ended, spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key)));
+    const sizes: KnownSizes = spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key);
+    running.sink.ended(await endingOfProcess(key, ended, sizes, this.endingOptions(running)));
   }
 
-  private endingOf({key, spooled, maxOutputBytes}: Running, ended: EndedLine, sizes: KnownSizes): Promise<Ending> {
+  private endingOptions({spooled, maxOutputBytes}: Running): EndingOptions {
     const {spool, newScanner} = this.options;
-    return endingOfProcess(key, ended, sizes, {source: spool, newScanner, maxOutputBytes: spooled ? maxOutputBytes : Math.min(maxOutputBytes, limits.maxUnspooledBytes)});
+    return {files: spool, newScanner, maxOutputBytes: spooled ? maxOutputBytes : Math.min(maxOutputBytes, limits.maxUnspooledBytes)};
   }
 
   /** The connection is gone, and perhaps the fork server. Its calls are taken over again, or settled; and there must be another one. */
@@ -290,7 +291,8 @@ export class ForkSpawner implements Spawner {
 
   private async endingOnFile(running: Running): Promise<Ending> {
     const ended = this.recordOf(running)?.ended ?? null;
-    if (ended === null) return {kind: 'lost', reason: 'the fork server died under it', endedAtMs: wallMs()};
-    return this.endingOf(running, ended, sizesOf(ended) ?? sizesNow(this.options.spool, running.key));
+    const {spool} = this.options;
+    if (ended === null) return endingOfLost(running.key, 'the fork server died under it', spool);
+    return conclude(running.key, ended, sizesOnFile(ended, spool, running.key), this.endingOptions(running));
   }
 }

@@ -2,12 +2,10 @@
  * What an earlier noded left in the spool, after its death (DESIGN.md section 5). Calls that had ended are
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
-import {wallMs} from '../base/duration';
-import type {Ending} from '../base/outcome';
+import type {Ending, KnownSizes} from '../base/outcome';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
-import {endingOfProcess, sizesNow, sizesOf} from './ending';
-import type {KnownSizes} from './ending';
+import {conclude, endingOfLost, sizesOnFile} from './ending';
 import type {OutputScanner} from './output';
 import {readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
@@ -33,18 +31,20 @@ export interface RecoveryOptions {
 
 /** Reads all journals, in order of acceptance, and kills what is left of calls that nobody has any more. */
 export async function recoverCalls(options: RecoveryOptions): Promise<readonly Recovered[]> {
-  const recovered: Recovered[] = [];
+  const found: {readonly record: JournalRecord; readonly ending: Ending | null | 'lost'}[] = [];
   const bootId = readBootId();
   for (const {key, content} of options.spool.journals()) {
     const record = options.isBuried(key) ? null : readJournal(key, content);
     if (record === null) options.spool.remove(key);
-    else recovered.push({record, ending: await endingFor(record, bootId, options)});
+    else found.push({record, ending: await endingFor(record, bootId, options)});
   }
   await options.trees.idle();
+  // Only now: they may have written until they were killed.
+  const recovered = found.map(({record, ending}) => ({record, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', options.spool) : ending}));
   return recovered.sort((a, b) => a.record.accepted.acceptedAtMs - b.record.accepted.acceptedAtMs);
 }
 
-async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending | null> {
+async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending | null | 'lost'> {
   const {spool, trees, newScanner, maxOutputBytes, isLive} = options;
   const {key, fnName} = record.accepted;
   if (record.outcome !== null) {
@@ -54,11 +54,9 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
   }
   if (record.ended === null && isLive(key)) return null;
   killLeftovers(record, bootId, trees);
-  if (record.ended === null) return {kind: 'lost', reason: 'noded or the machine died under it', endedAtMs: wallMs()};
-  const sizes = sizesOf(record.ended) ?? sizesNow(spool, key);
-  const ending = await endingOfProcess(key, record.ended, sizes, {source: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
-  if (sizes.inJournal !== true && sizes.stdoutBytes !== null) spool.trim(key, {...sizes, stdoutBytes: sizes.stdoutBytes});
-  return ending;
+  if (record.ended === null) return 'lost';
+  const sizes = sizesOnFile(record.ended, spool, key);
+  return conclude(key, record.ended, sizes, {files: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
 }
 
 /** Output that stands in the journal was judged under the limit of its day, and would have an outcome on file had it been too large. */

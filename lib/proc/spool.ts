@@ -9,9 +9,10 @@ import {join} from 'node:path';
 import {monotonicMs} from '../base/duration';
 import {NodedError, errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
+import type {KnownSizes, OutputSizes} from '../base/outcome';
 import {isKey} from '../call/call-id';
 import {readJournal} from '../call/journal';
-import type {CallFiles, NotedOutput, OutputSizes} from '../call/journal';
+import type {CallFiles, NotedOutput} from '../call/journal';
 import {Slices} from '../call/slices';
 import {RecentOutputs} from './recent-outputs';
 import type {Output} from './recent-outputs';
@@ -144,8 +145,8 @@ export class Spool implements CallFiles {
     return statSync(this.path(key, 'out'), {throwIfNoEntry: false}) !== undefined;
   }
 
-  /** After the end: the arguments have been read, and an empty file says no more than none. */
-  trim(key: string, {stdoutBytes, stderrBytes}: OutputSizes): void {
+  /** After the end: nobody reads the arguments any more, and an empty file says no more than none. */
+  trim(key: string, {stdoutBytes, stderrBytes}: KnownSizes): void {
     this.unlinkOne(key, 'args');
     if (stdoutBytes === 0) this.unlinkOne(key, 'out');
     if (stderrBytes === 0) this.unlinkOne(key, 'err');
@@ -192,12 +193,12 @@ export class Spool implements CallFiles {
     return createReadStream('', {fd: this.openStdout(key), start: 0, end: length - 1, highWaterMark: limits.scanSliceBytes});
   }
 
-  remove(key: string, sizes?: OutputSizes): void {
+  remove(key: string, sizes: OutputSizes | null = null): void {
     this.unspooled.delete(key);
     this.recent.delete(key);
     this.torn.delete(key);
     // After `trim` a call has no other files; to unlink what is not there costs more than what is.
-    this.removing.add({key, left: sizes === undefined ? kinds : kinds.filter((kind) => kind === 'call' || (sizes.inJournal !== true && hasBytes(kind, sizes)))});
+    this.removing.add({key, left: sizes === null ? kinds : kinds.filter((kind) => kind === 'call' || (sizes.inJournal !== true && hasBytes(kind, sizes)))});
   }
 
   /** Removes now what is still to be removed: the daemon ends. */

@@ -3,7 +3,7 @@ import type {Readable} from 'node:stream';
 import {monotonicMs, msToSeconds, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
-import {hasResult} from '../base/outcome';
+import {hasResult, writtenOf} from '../base/outcome';
 import type {Outcome, VisibleState} from '../base/outcome';
 import {callIdOf} from '../call/call-record';
 import type {Call} from '../call/call-record';
@@ -37,7 +37,7 @@ export function jsonReply(value: unknown): Reply {
 
 /** Bytes of stderr that are there now. */
 export function stderrBytesOf(call: Call, files: ResultFiles): number {
-  if (call.ending !== null) return call.ending.kind === 'exited' ? call.ending.stderrBytes : 0;
+  if (call.ending !== null) return writtenOf(call.ending).stderrBytes;
   return files.sizes(call.accepted.key).stderrBytes;
 }
 

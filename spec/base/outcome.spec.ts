@@ -50,7 +50,7 @@ describe('the outcome of a call', () => {
     });
 
     it(`is lost for one that nobody saw the end of, ${cause === null ? 'not stopped' : `stopped by ${cause}`}`, () => {
-      expect(outcomeOf({kind: 'lost', reason: 'gone', endedAtMs: 0}, cause)).to.equal('lost');
+      expect(outcomeOf({kind: 'lost', reason: 'gone', endedAtMs: 0, stdoutBytes: 0, stderrBytes: 0}, cause)).to.equal('lost');
     });
   }
 
@@ -60,7 +60,7 @@ describe('the outcome of a call', () => {
         const expected = (outcome === 'ok' || outcome === 'failed') && output === 'json';
         expect(hasResult(outcome, exited(0, output)), `${outcome}, ${output}`).to.equal(expected);
       }
-      expect(hasResult(outcome, {kind: 'lost', reason: '', endedAtMs: 0}), outcome).to.equal(false);
+      expect(hasResult(outcome, {kind: 'lost', reason: '', endedAtMs: 0, stdoutBytes: 0, stderrBytes: 0}), outcome).to.equal(false);
       expect(hasResult(outcome, {kind: 'not_started', errno: '', stage: '', endedAtMs: 0}), outcome).to.equal(false);
     }
   });

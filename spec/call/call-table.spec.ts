@@ -3,7 +3,7 @@ import {NodedError} from '../../lib/base/errors';
 import {callIdOf} from '../../lib/call/call-record';
 import {setFakeClock, wallStartMs} from '../support/clock';
 import type {FakeClock} from '../support/clock';
-import {exited, notStarted} from '../support/fake-spawner';
+import {exited, lost, notStarted} from '../support/fake-spawner';
 import {FakeTable, codeOf} from '../support/fake-table';
 
 describe('the table of calls', () => {
@@ -153,7 +153,7 @@ describe('the table of calls', () => {
 
     it('of a lost call that is gone says that nobody can know', () => {
       const fake = new FakeTable();
-      fake.table.forget(fake.ended({requestId: 'request-1'}, {kind: 'lost', reason: 'gone', endedAtMs: wallStartMs}));
+      fake.table.forget(fake.ended({requestId: 'request-1'}, lost));
       expect(() => fake.table.duplicateOf('master', 'request-1', 'echo', fingerprint))
         .to.throw(NodedError)
         .that.deep.includes({code: 'call_lost', started: 'unknown'});

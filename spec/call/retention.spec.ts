@@ -2,10 +2,12 @@ import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Call} from '../../lib/call/call-record';
+import {acceptedLine, readJournal} from '../../lib/call/journal';
 import {readTombstone} from '../../lib/call/tombstones';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
-import {exited, lost} from '../support/fake-spawner';
+import {acceptance} from '../support/fake-host';
+import {exited, lost, notStarted} from '../support/fake-spawner';
 import {FakeTable, codeOf} from '../support/fake-table';
 
 const hourMs = 3_600_000;
@@ -20,6 +22,27 @@ describe('the retention of ended calls', () => {
 
   /** The numbers, in order of acceptance, of those that are still there. */
   const kept = (calls: readonly Call[]): number[] => calls.flatMap(({state}, number) => (state === 'ended' ? [number] : []));
+
+  describe('and their files', () => {
+    it('knows those of a lost call like those of another: what it wrote until then is on file', () => {
+      const fake = new FakeTable();
+      const call = fake.ended({}, lost);
+      fake.table.forget(call);
+      expect(fake.files.removed.get(call.accepted.key)).to.include({stdoutBytes: 10, stderrBytes: 6});
+    });
+
+    it('leaves nothing of output whose size the system could not tell of, nor of a call of an earlier noded', () => {
+      const fake = new FakeTable();
+      const unsized = fake.ended({}, exited({output: 'invalid', stdoutBytes: 0, stderrBytes: 0, unsized: true}));
+      const sized = fake.ended({}, notStarted);
+      const [old] = ['0123456789abcdef'];
+      const record = readJournal(old, acceptedLine(acceptance({key: old}), false))!;
+      for (const call of [unsized, sized, fake.table.restore(record, exited({stdoutBytes: 0}))]) fake.table.forget(call);
+      expect(fake.files.removed.get(unsized.accepted.key)).to.equal(null);
+      expect(fake.files.removed.get(sized.accepted.key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});
+      expect(fake.files.removed.get(old)).to.equal(null);
+    });
+  });
 
   describe('by time', () => {
     it('keeps a result for keep_result after its end, and not longer', async () => {
@@ -161,9 +184,9 @@ describe('the retention of ended calls', () => {
       const fake = new FakeTable();
       const call = fake.ended({}, bytes(100, 20));
       fake.ended({}, lost);
-      expect(fake.table.spoolBytes).to.equal(120);
+      expect(fake.table.spoolBytes).to.equal(136);
       fake.table.forget(call);
-      expect(fake.table.spoolBytes).to.equal(0);
+      expect(fake.table.spoolBytes).to.equal(16);
     });
 
     it('lets as many go as it takes, and not one more', () => {

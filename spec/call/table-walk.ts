@@ -225,7 +225,7 @@ export class TableWalk {
     for (const {name, maxRunning} of specs) expect(active.filter(({accepted}) => accepted.fnName === name).length, name).to.be.at.most(maxRunning ?? Infinity);
     expect(this.open.length, 'waiters').to.be.at.most(maxWaiters);
     expect(counts.ended, 'results').to.be.at.most(maxResults);
-    const bytes = calls.reduce((sum, {ending}) => sum + (ending?.kind === 'exited' ? ending.stdoutBytes + ending.stderrBytes : 0), 0);
+    const bytes = calls.reduce((sum, {ending}) => sum + (ending !== null && ending.kind !== 'not_started' ? ending.stdoutBytes + ending.stderrBytes : 0), 0);
     expect(table.spoolBytes, 'bytes').to.equal(bytes);
     if (counts.ended > 1) expect(bytes, 'bytes').to.be.at.most(maxSpoolBytes);
     expect(this.clock.countTimers(), 'timers').to.equal(calls.filter(({timer}) => timer !== null).length + this.open.filter(({waiter}) => waiter.timer !== null).length);

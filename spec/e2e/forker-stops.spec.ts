@@ -13,6 +13,7 @@ const functions = {
   stubborn: {body: '#!/bin/sh\ntrap "echo deaf >&2" TERM\necho ready >&2\nwhile :; do sleep 0.05; done\n', manifest: 'kill_after = 0.5\n'},
   apart: {body: '#!/bin/sh\nsetsid sleep 60 &\necho ready >&2\nwait\n'},
   leaves: {body: '#!/bin/sh\nsetsid sleep 60 &\necho $! >&2\necho ready >&2\nwait\n', manifest: 'leave_running = true\n'},
+  talks: {body: '#!/bin/sh\necho "[1, 2]"; echo ready >&2\nhead -c 49989 /dev/zero >&2; printf "last words" >&2\nexec sleep 60\n'},
   quick: {body: '#!/bin/sh\nexec cat\n'},
 } as const;
 
@@ -97,6 +98,21 @@ describe('a fork server that dies or stands still', function () {
     const {json} = await daemon.startFunction('quick', [1], 20);
     expect(json.result).to.deep.equal([1]);
     expect((await daemon.get('/status')).text).to.include('"spawner":"forker"');
+  });
+
+  it('loses no word that its calls wrote, and their files go with them', async () => {
+    const id = await daemon.startReady('talks', 'x'.repeat(100_000));
+    await until('all of it is written', async () => (await daemon.waitForFunction(id, 0)).json.call.stderr.next === 50_005);
+    process.kill(forkServer(), 'SIGKILL');
+    const {json} = await daemon.waitForFunction(id, 30);
+    expect(json.call).to.include({outcome: 'lost'});
+    expect(json.call.stderr).to.include({next: 50_005}).with.property('text').that.matches(/last words$/);
+    const counted = async (): Promise<number> => (await daemon.get('/status')).json.spool_bytes;
+    const bytes = await counted();
+    expect(bytes).to.be.at.least(50_005 + 7);
+    expect((await daemon.put('ForgetFunction', {fnc_id: id})).status).to.equal(200);
+    expect(await counted()).to.equal(bytes - 50_005 - 7);
+    await until('its files are gone', () => fs.readdirSync(join(daemon.runDir, 'calls')).every((name) => !name.startsWith(id.split(':')[3]!)));
   });
 
   it('takes a function process with it that may leave others, and these stay', async () => {

@@ -43,7 +43,7 @@ describe('the processes of a noded without a fork server that was killed', () =>
       fs.writeFileSync(join(daemon.functionsDir, name), body, {mode: 0o755});
       if (manifest !== undefined) fs.writeFileSync(join(daemon.functionsDir, `${name}.toml`), manifest);
     };
-    write('sleeper', '#!/bin/sh\nexec sleep 60\n');
+    write('sleeper', '#!/bin/sh\necho a last word >&2\nexec sleep 60\n');
     write('family', `#!/bin/sh\ntrap "" TERM\nsleep 60 &\nsetsid sleep 60 &\n${escape(`${daemon.root}/escapee`)}\nsleep 60\n`);
     write('starter', `#!/bin/sh\n${escape(`${daemon.root}/started`)}\nexec sleep 60\n`, 'leave_running = true\n');
     write('count', `#!/bin/sh\necho x >> ${daemon.root}/count\nexec sleep 60\n`);
@@ -73,6 +73,18 @@ describe('the processes of a noded without a fork server that was killed', () =>
       const {json} = await daemon.waitForFunction(call.id, 0);
       expect(json.call).to.include({id: call.id, outcome: 'lost'});
     }
+  });
+
+  it('leave what they wrote, which is shown, counted, and removed with the call', async () => {
+    const {id} = answers.get('sleeper')!.call;
+    const key = id.split(':')[3]!;
+    const files = (): string[] => fs.readdirSync(join(daemon.runDir, 'calls')).filter((name) => name.startsWith(key)).sort();
+    expect((await daemon.waitForFunction(id, 0)).json.call.stderr).to.include({next: 12, text: 'a last word\n'});
+    expect((await daemon.get('/status')).json.spool_bytes).to.equal(12);
+    expect(files()).to.deep.equal([`${key}.call`, `${key}.err`]);
+    expect((await daemon.put('ForgetFunction', {fnc_id: id})).status).to.equal(200);
+    await until('its files are gone', () => files().length === 0);
+    expect((await daemon.get('/status')).json.spool_bytes).to.equal(0);
   });
 
   it('do not make their request IDs good for a second run', async () => {

@@ -48,7 +48,7 @@ const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
-  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: 0, noted: null}],
+  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: null, noted: null}],
   [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
 ];
 

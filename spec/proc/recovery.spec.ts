@@ -105,6 +105,27 @@ describe('what is read back from journals', () => {
     expect(isAlive(pid)).to.equal(false);
   });
 
+  it('has what it wrote until it was killed, and no arguments any more', async () => {
+    const key = plant([]);
+    fs.writeFileSync(path(key, 'args'), '[1]');
+    fs.writeFileSync(path(key, 'out'), '');
+    const [out, err] = ['out', 'err'].map((kind) => fs.openSync(path(key, kind), 'a'));
+    // It goes on writing until it is dead, and says as often as it can how much.
+    const child = spawn('sh', ['-c', 'while :; do echo more >&2; done'], {detached: true, stdio: ['ignore', out!, err!], env: {...process.env, NODED_CALL_KEY: key}});
+    children.push(child);
+    for (const fd of [out!, err!]) fs.closeSync(fd);
+    await until('it writes', () => fs.statSync(path(key, 'err')).size > 0);
+    const {of} = await recover();
+    expect(of(key)?.ending).to.deep.include({kind: 'lost', stdoutBytes: 0, stderrBytes: fs.statSync(path(key, 'err')).size});
+    expect(fs.readdirSync(join(runDir, 'calls')).sort()).to.deep.equal([`${key}.call`, `${key}.err`]);
+  });
+
+  it('has its stderr, although the journal says that stdout is lost', async () => {
+    const key = plant([{...exit(0), stdout_lost: true}]);
+    fs.writeFileSync(path(key, 'err'), 'why');
+    expect((await recover()).of(key)?.ending).to.include({kind: 'lost', stdoutBytes: 0, stderrBytes: 3, unsized: true});
+  });
+
   it('kills the process of a leave_running function, and nothing else in its group', async () => {
     const pid = await sleeper();
     const child = spawn('sh', ['-c', 'sleep 60 & echo $!; wait'], {detached: true, stdio: ['ignore', 'pipe', 'ignore']});

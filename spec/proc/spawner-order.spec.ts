@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import * as fs from 'node:fs';
 import sinon from 'sinon';
 import {outcomeOf} from '../../lib/base/outcome';
 import {limits} from '../../lib/base/limits';
@@ -73,6 +74,21 @@ describeSpawners('what it reports, and when', (bench) => {
     const files = `${bench().root}/run/calls/$NODED_CALL_KEY`;
     const removed = await bench().run(bench().define('remover', `#!/bin/sh\nuntil [ -e ${files}.out ]; do sleep 0.01; done\nrm ${files}.*\necho true\n`));
     expect(outcomeOf(removed.ending!, null)).to.equal('lost');
+  });
+
+  it('nor when the system cannot tell of them, and says so, for they may be there', async () => {
+    const {runDir} = bench();
+    const calls = `${runDir}/calls`;
+    const stdout = `${calls}/$NODED_CALL_KEY.out`;
+    const hidden = bench().spawn(bench().define('hider', `#!/bin/sh\nuntil [ -e ${stdout} ]; do sleep 0.01; done\necho true\nmv ${calls} ${calls}.away\nln -s calls ${calls}\n`));
+    try {
+      await hidden.ended();
+    } finally {
+      fs.unlinkSync(calls);
+      fs.renameSync(`${calls}.away`, calls);
+    }
+    expect(outcomeOf(hidden.ending!, null)).to.equal('lost');
+    expect(hidden.ending).to.include({unsized: true});
   });
 });
 

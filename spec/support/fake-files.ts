@@ -1,4 +1,5 @@
 /** The files of calls, in memory: journals, what was buried, and the order in which it was asked for. */
+import type {OutputSizes} from '../../lib/base/outcome';
 import type {CallFiles} from '../../lib/call/journal';
 
 export class FakeFiles implements CallFiles {
@@ -6,6 +7,8 @@ export class FakeFiles implements CallFiles {
   readonly buried: string[] = [];
   /** Arguments on file; null of a call whose arguments went along with its start. */
   readonly args = new Map<string, Uint8Array | null>();
+  /** What was known of the output of those that were removed. */
+  readonly removed = new Map<string, OutputSizes | null>();
   /** `create KEY`, `append KEY`, `remove KEY`, `bury`. */
   readonly steps: string[] = [];
   /** Thrown by `create`, as if there were no room; urgent calls meet it too. */
@@ -30,8 +33,9 @@ export class FakeFiles implements CallFiles {
     if (journal !== undefined) this.journals.set(key, journal + line);
   }
 
-  remove(key: string): void {
+  remove(key: string, sizes: OutputSizes | null): void {
     this.steps.push(`remove ${key}`);
+    this.removed.set(key, sizes);
     this.journals.delete(key);
   }
 

@@ -12,7 +12,7 @@ export function exited(facts: Partial<Exited> = {}): Exited {
   return {kind: 'exited', exitCode: 0, signal: null, output: 'json', stdoutBytes: 2, stderrBytes: 0, endedAtMs: wallStartMs + 1000, ...facts};
 }
 
-export const lost: Ending = {kind: 'lost', reason: 'it was gone', endedAtMs: wallStartMs + 1000};
+export const lost: Ending = {kind: 'lost', reason: 'it was gone', endedAtMs: wallStartMs + 1000, stdoutBytes: 10, stderrBytes: 6};
 export const notStarted: Ending = {kind: 'not_started', errno: 'ENOMEM', stage: 'spawn', endedAtMs: wallStartMs + 1000};
 
 export function functionSpec(facts: Partial<FunctionSpec> = {}): FunctionSpec {

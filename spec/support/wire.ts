@@ -37,6 +37,7 @@ export interface Answer {
   readonly instance: string;
   readonly draining: boolean;
   readonly counts: Readonly<Record<string, number>>;
+  readonly spool_bytes: number;
 }
 
 export interface Response {
