@@ -58,10 +58,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef NODED_MAX_CALLS
+#define NODED_MAX_CALLS 16384
+#endif
+
 enum {
   VERSION = 2,
   KEY = 16,                     /* hexadecimal digits */
-  MAX_CALLS = 16384,            /* slots; about 100 bytes each, touched when used */
+  MAX_CALLS = NODED_MAX_CALLS,  /* slots; about 100 bytes each, touched when used */
   HASH = 32768,                 /* a power of two over MAX_CALLS */
   MAX_FRAME = 128 * 1024,       /* arguments up to 64 KiB come inline; larger ones are in a file */
   MAX_ENV = 32,
@@ -84,6 +88,9 @@ enum {
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
   STUBBORN_SWEEPS = 100,        /* so many looks in a row killed something: it cannot be killed, or forks as fast */
   STUBBORN_SWEEP_MS = 100,
+  BLIND_SWEEPS = 20,            /* so many looks in a row could not be made: nothing waits for them any more */
+  BLIND_SWEEP_MS = 1000,
+  SAY_AGAIN_MS = 60 * 1000,     /* what was said and passed is not said again sooner */
   RETRY_MS = 10                 /* after an error of the system that must pass */
 };
 
@@ -147,6 +154,7 @@ static int64_t sweep_at = -1, reap_at = -1, rename_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
 static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
+static int blind_sweeps; /* looks in a row that could not be made */
 static rlim_t soft_nofile;
 static int young_count, max_young; /* each has three descriptors */
 static int own_nice;
@@ -284,9 +292,13 @@ static void make_table(void) {
   free_calls = 0;
 }
 
+static void forget_oldest_ended(void);
+
 static struct call *new_call(void) {
-  /* next_key of a slot that was never used is 0: then the slot after it is the next free one. */
+  /* What an ended call left behind may not be seen for long: a new one does not wait for that. */
+  if (free_calls >= MAX_CALLS) forget_oldest_ended();
   if (free_calls >= MAX_CALLS) return NULL;
+  /* next_key of a slot that was never used is 0: then the slot after it is the next free one. */
   struct call *call = &calls[free_calls];
   free_calls = call->next_key != 0 ? call->next_key - 1 : free_calls + 1;
   return call;
@@ -314,6 +326,15 @@ static void drop_call(struct call *call) {
   for (link = &by_key[hash_key(call->key)]; *link != at; link = &calls[*link].next_key) {}
   *link = call->next_key;
   give_back(call);
+}
+
+static void forget_oldest_ended(void) {
+  int32_t *link = &ended_calls;
+  if (*link == -1) return;
+  while (calls[*link].next_ended != -1) link = &calls[*link].next_ended;
+  struct call *call = &calls[*link];
+  *link = -1;
+  drop_call(call);
 }
 
 /* The file has gone: nobody knows what the function wrote, and that must not pass for nothing. */
@@ -1029,20 +1050,35 @@ static bool look_at_child(pid_t pid) {
   return true;
 }
 
-/*
- * Looks at every child once; false if it could not. What is killed orphans its own children to us: the next look
- * finds those.
- */
-static bool look_at_children(bool *killed) {
-  static char text[64 * 1024];
-  *killed = look_failed = false;
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd == -1) {
-    message("cannot read %s: %s", path, strerror(errno));
-    return false;
+/* Says once that something is so, to whoever listens then; again only after it was not. */
+struct said { bool is_so; int64_t again_at; };
+static void say_once(struct said *said, bool is_so, const char *what, int error) {
+  bool is_due = is_so && !said->is_so && daemon_fd != -1 && monotonic_ms() >= said->again_at;
+  if (is_due) {
+    message("%s: %s", what, strerror(error));
+    said->again_at = monotonic_ms() + SAY_AGAIN_MS;
   }
+  said->is_so = is_so && (said->is_so || is_due);
+}
+
+/* Every process of the machine, of which look_at_child() takes those whose parent we are. */
+static bool look_through_proc(bool *killed) {
+  static struct said said;
+  DIR *proc = opendir("/proc");
+  say_once(&said, proc == NULL, "cannot look for what functions left behind, and tries again: /proc", errno);
+  if (proc == NULL) return false;
+  struct dirent *entry;
+  while (errno = 0, (entry = readdir(proc)) != NULL) {
+    pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+    if (pid > 0) *killed |= look_at_child(pid);
+  }
+  bool whole = errno == 0;
+  closedir(proc);
+  return whole;
+}
+
+static bool look_at_list(int fd, bool *killed) {
+  static char text[64 * 1024];
   size_t kept = 0;
   ssize_t got;
   while ((got = read(fd, text + kept, sizeof text - 1 - kept)) > 0) {
@@ -1052,8 +1088,23 @@ static bool look_at_children(bool *killed) {
     kept = strlen(at);
     memmove(text, at, kept);
   }
-  close(fd);
-  return got == 0 && !look_failed;
+  return got == 0;
+}
+
+/*
+ * Looks at every child once; false if it could not. What is killed orphans its own children to us: the next look
+ * finds those. A kernel without CONFIG_PROC_CHILDREN, or a /proc that hides it, has no list of them.
+ */
+static bool look_at_children(bool *killed) {
+  static struct said said;
+  char path[64];
+  *killed = look_failed = false;
+  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  say_once(&said, fd == -1, "has no list of its children, and looks through all of /proc", errno);
+  bool looked = fd == -1 ? look_through_proc(killed) : look_at_list(fd, killed);
+  if (fd != -1) close(fd);
+  return looked && !look_failed;
 }
 
 /* An ended call is forgotten once two looks in a row found nothing of it: a list of children that is read while it changes may miss one. */
@@ -1070,9 +1121,11 @@ static void sweep(void) {
     }
   }
   int64_t took = monotonic_ms() - begin;
+  blind_sweeps = looked ? 0 : blind_sweeps + 1;
   killing_sweeps = killed ? killing_sweeps + 1 : 0;
   if (killing_sweeps == STUBBORN_SWEEPS) message("what functions left behind does not die of SIGKILL, or comes again as fast");
-  sweep_pause = killing_sweeps < STUBBORN_SWEEPS ? SWEEP_MS : STUBBORN_SWEEP_MS;
+  sweep_pause = killing_sweeps < STUBBORN_SWEEPS && blind_sweeps == 0 ? SWEEP_MS : STUBBORN_SWEEP_MS;
+  if (blind_sweeps > BLIND_SWEEPS) sweep_pause = BLIND_SWEEP_MS;
   if (took * 9 > sweep_pause) sweep_pause = took * 9; /* at most a tenth of a core */
   sweep_at = killed || !looked || ended_calls != -1 ? monotonic_ms() + sweep_pause : -1;
 }
@@ -1296,8 +1349,8 @@ static int next_timeout(void) {
 }
 
 static bool is_done(void) {
-  if (quitting) return live_count == 0 && ended_calls == -1;
-  return daemon_fd == -1 && live_count == 0 && ended_calls == -1 && monotonic_ms() - idle_since >= IDLE_MS;
+  bool nothing_left = live_count == 0 && (ended_calls == -1 || blind_sweeps >= BLIND_SWEEPS);
+  return nothing_left && (quitting || (daemon_fd == -1 && monotonic_ms() - idle_since >= IDLE_MS));
 }
 
 static void run(void) {

@@ -3,6 +3,8 @@ import os
 
 from . import frames
 
+MAX_CALLS = 16384
+
 
 class Call:
     """A call whose process was started. It runs until its leader is reaped; descendants may be left then."""

@@ -60,7 +60,7 @@ class Connection:
         return True
 
     def say(self, text):
-        self.send(frames.message(text))
+        return self.send(frames.message(text))
 
     def flush(self):
         """Writes what the daemon takes. An error is left for the next read: what the daemon sent before it died still counts."""

@@ -4,9 +4,14 @@ import os
 import signal
 import time
 
+from . import calls
+
 SWEEP_SECONDS = 0.010  # between two looks for orphans, at least
 STUBBORN_SWEEPS = 100  # so many looks in a row killed something: it cannot be killed, or forks as fast
 STUBBORN_SWEEP_SECONDS = 0.100
+BLIND_SWEEPS = 20  # so many looks in a row could not be made: nothing waits for them any more
+BLIND_SWEEP_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 60  # what was said and passed is not said again sooner
 MAX_SPARED = 4096  # orphans that are to be left alone
 _KEY_VARIABLE = b'NODED_CALL_KEY='
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -63,22 +68,49 @@ def _key_of(pid):
     return None
 
 
-class Leftovers:
-    """Finds and kills them. `calls` is the table of the server; an ended call is dropped from it once nothing of it is found."""
+class _Said:
+    """Says once that something is so, to whoever listens then; again only after it was not."""
 
-    def __init__(self, calls, complain):
-        self._calls = calls
+    def __init__(self, complain, what):
+        self._complain = complain
+        self._what = what
+        self._is_so = False
+        self._again_at = 0
+
+    def passed(self):
+        self._is_so = False
+
+    def say(self, error):
+        if not self._is_so and time.monotonic() >= self._again_at and self._complain('%s: %s' % (self._what, error.strerror)):
+            self._is_so = True
+            self._again_at = time.monotonic() + SAY_AGAIN_SECONDS
+
+
+class Leftovers:
+    """Finds and kills them. `table` are the calls of the server; an ended call is dropped from it once nothing of it is found."""
+
+    def __init__(self, table, complain):
+        self._calls = table
         self._complain = complain
         self._ended = []
         self._spared = set()
         self._killing_sweeps = 0
+        self._blind_sweeps = 0
+        self._has_no_list = _Said(complain, 'has no list of its children, and looks through all of /proc')
+        self._has_no_proc = _Said(complain, 'cannot look for what functions left behind, and tries again: /proc')
         self._pause = SWEEP_SECONDS
         self.ever_left_running = False
         self.due = None
 
     @property
     def is_done(self):
-        return not self._ended
+        return not self._ended or self._blind_sweeps >= BLIND_SWEEPS
+
+    def make_room(self):
+        """Whether there is room for one more call: it does not wait for looks at what ended ones left behind."""
+        if len(self._calls) >= calls.MAX_CALLS and self._ended:
+            self._calls.drop(self._ended.pop(0))
+        return len(self._calls) < calls.MAX_CALLS
 
     def ended(self, call):
         if call.leave_running:
@@ -102,21 +134,39 @@ class Leftovers:
                     self._calls.drop(call)
             self._ended = [call for call in self._ended if call.quiet < 2]
         took = time.monotonic() - begin
+        self._blind_sweeps = 0 if looked else self._blind_sweeps + 1
         self._killing_sweeps = self._killing_sweeps + 1 if killed else 0
         if self._killing_sweeps == STUBBORN_SWEEPS:
             self._complain('what functions left behind does not die of SIGKILL, or comes again as fast')
-        pause = SWEEP_SECONDS if self._killing_sweeps < STUBBORN_SWEEPS else STUBBORN_SWEEP_SECONDS
+        pause = SWEEP_SECONDS if self._killing_sweeps < STUBBORN_SWEEPS and self._blind_sweeps == 0 else STUBBORN_SWEEP_SECONDS
+        if self._blind_sweeps > BLIND_SWEEPS:
+            pause = BLIND_SWEEP_SECONDS
         self._pause = max(pause, took * 9)  # at most a tenth of a core
         self.due = time.monotonic() + self._pause if killed or not looked or self._ended else None
 
+    def _children(self):
+        """
+        All of them, and perhaps others; None if that cannot be known. A kernel without CONFIG_PROC_CHILDREN, or a /proc
+        that hides it, has no list of them: then it is every process of the machine.
+        """
+        try:
+            with open('/proc/self/task/%d/children' % os.getpid(), 'rb') as file:
+                children = (file.read() or b'').split()
+            self._has_no_list.passed()
+        except OSError as error:
+            self._has_no_list.say(error)
+            try:
+                children = [name for name in os.listdir('/proc') if name.isdigit()]
+                self._has_no_proc.passed()
+            except OSError as worse:
+                self._has_no_proc.say(worse)
+                return None
+        return [int(pid) for pid in children]
+
     def _look(self):
         """Looks at every child once. What is killed orphans its own children to us: the next look finds those."""
-        path = '/proc/self/task/%d/children' % os.getpid()
-        try:
-            with open(path, 'rb') as file:
-                children = [int(pid) for pid in (file.read() or b'').split()]
-        except OSError as error:
-            self._complain('cannot read %s: %s' % (path, error.strerror))
+        children = self._children()
+        if children is None:
             return False, False
         killed, looked = False, True
         for pid in children:

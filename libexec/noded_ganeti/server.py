@@ -13,7 +13,6 @@ from .reaper import LOOK_SECONDS, RETRY_SECONDS, Reaper
 from .spool import Spool, wall_ms
 from .streams import Parts, open_streams
 
-MAX_CALLS = 16384
 FRAMES_A_TURN = 32  # then others are heard
 IDLE_SECONDS = 10 * 60  # alone and without calls for so long: leave
 
@@ -99,7 +98,7 @@ class Server:
                 streams.close()
 
     def _start(self, start):
-        if self._quitting or len(self._calls) >= MAX_CALLS:
+        if self._quitting or not self._leftovers.make_room():
             # Nothing is on file of it, and nothing need be.
             self._not_started(start, errno.EAGAIN, frames.STAGE_JOURNAL if start.accepted else frames.STAGE_SPAWN)
             return

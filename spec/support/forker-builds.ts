@@ -42,6 +42,13 @@ export const buildForker = once(() => {
   return orThrow(compile('cc', ['-std=c11', '-Wall', '-Wextra', '-Werror', '-O2'], source, built), built);
 });
 
+/** The same with few slots. */
+export const buildForkerOfSlots = (slots: number): string => {
+  const built = join(buildDirectory(), `slots-${slots}`, 'noded-forker');
+  fs.mkdirSync(join(buildDirectory(), `slots-${slots}`), {recursive: true});
+  return orThrow(compile('cc', ['-std=c11', '-O2', `-DNODED_MAX_CALLS=${slots}`], source, built), built);
+};
+
 /** A finding ends the fork server with this code, and its words are in `sanitizer.PID` of this directory. */
 export const sanitizerDirectory = once(() => {
   const made = join(buildDirectory(), 'findings');

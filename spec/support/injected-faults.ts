@@ -10,6 +10,8 @@ export interface InjectedFault {
   readonly call: string;
   readonly errno: string;
   readonly nth: number | '1+';
+  /** Only of calls with one of these paths. */
+  readonly paths?: readonly string[];
   /** Made by the child; else by the fork server itself. */
   readonly inChild?: true;
 }
@@ -36,16 +38,17 @@ export function injectionProblem(): string | null {
 export class FaultInjector {
   private tracer: ChildProcess | null = null;
 
-  async inject(server: number, {call, errno, nth, inChild}: InjectedFault): Promise<void> {
+  async inject(server: number, {call, errno, nth, inChild, paths = []}: InjectedFault): Promise<void> {
     await until('the fork server has nothing to do', () => isIdle(server));
     const follow = inChild === true ? ['-f'] : [];
-    this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, '-p', String(server)], {stdio: 'ignore'});
+    this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, ...paths.flatMap((path) => ['-P', path]), '-p', String(server)], {stdio: 'ignore'});
     await until('the fork server is traced', () => tracerOf(server) !== 0 && isWaiting(this.tracer!.pid!));
   }
 
   async release(): Promise<void> {
     if (this.tracer === null) return;
-    const ended = once(this.tracer, 'exit');
+    // It ends with what it traces.
+    const ended = this.tracer.exitCode === null && this.tracer.signalCode === null ? once(this.tracer, 'exit') : null;
     this.tracer.kill('SIGINT');
     await ended;
     this.tracer = null;

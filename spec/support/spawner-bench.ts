@@ -224,9 +224,14 @@ export class SpawnerBench {
     });
   }
 
+  /** Ends what belongs to the spawner. */
+  close(): Promise<void> {
+    return this.made.close();
+  }
+
   /** Kills what is left and removes the files. */
   async dispose(): Promise<void> {
-    await this.made.close();
+    await this.close();
     await this.trees.idle();
     this.processesHere().forEach(kill);
     await until('nothing of the bench is left', () => this.processesHere().length === 0);
