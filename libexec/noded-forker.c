@@ -179,6 +179,13 @@ static int64_t wall_ms(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* What ages go by: nobody sets it, and the next daemon has it too. */
+static int64_t boot_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* Reads a small file of /proc; the text ends with NUL. */
 static ssize_t read_small(const char *path, char *text, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -469,12 +476,12 @@ static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t st
 /* Without a journal nobody knows of the start any more: the daemon refuses it. */
 static void not_started(const struct start *start, int error, uint8_t stage) {
   static const struct written nothing;
-  int64_t now = wall_ms();
+  int64_t now = wall_ms(), boot = boot_ms();
   if (!(start->flags & F_UNSPOOLED)) {
     const char *name = strerrorname_np(error);
     struct line line;
     bool torn = false;
-    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"boot_time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (long long)(boot / 1000), (int)(boot % 1000), name ? name : "EUNKNOWN", stages[stage]);
     if (stage != STAGE_JOURNAL) append_line(start->key, -1, &torn, &line);
     unlink_file(start->key, "args");
     unlink_output(start->key);
@@ -897,7 +904,7 @@ static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec
 
 static void end_call(struct call *call, int status, const struct rusage *rusage) {
   static struct written written;
-  int64_t now = wall_ms();
+  int64_t now = wall_ms(), boot = boot_ms();
   bool signaled = WIFSIGNALED(status);
   int code = signaled ? WTERMSIG(status) : WEXITSTATUS(status);
   struct usage usage = {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss};
@@ -912,7 +919,7 @@ static void end_call(struct call *call, int status, const struct rusage *rusage)
     struct line line;
     if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
     else snprintf(exit_code, sizeof exit_code, "%d", code);
-    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", (long long)(now / 1000), (int)(now % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"boot_time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", (long long)(now / 1000), (int)(now % 1000), (long long)(boot / 1000), (int)(boot % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
     journal_ended(call, &line, &written);
     close_journal(call);
   }

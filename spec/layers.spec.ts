@@ -18,8 +18,9 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
   base: [
     ['errors', 'codes are of no use to themselves'],
     ['limits', 'numbers alone'],
-    ['outcome', 'the outcomes alone'],
     ['duration', 'clamps to the limits'],
+    ['boot-clock', 'the other clock, read against the monotonic one'],
+    ['outcome', 'the outcomes, and when'],
     ['alarm', 'a timer for an instant on the monotonic clock'],
     ['log', 'its queue has a limit'],
   ],

@@ -1,4 +1,5 @@
 /** What became of a call: the closed list of DESIGN.md section 4, shared by core, wire and client. */
+import type {BootTime} from './boot-clock';
 
 export const outcomes = [
   'ok',
@@ -42,9 +43,17 @@ export interface OutputSizes {
 /** The same before it is known; null for a file that has gone, or that the system cannot tell of. */
 export type KnownSizes = Pick<OutputSizes, 'inJournal'> & {readonly stdoutBytes: number | null; readonly stderrBytes: number | null};
 
+/** When a function process ended. */
+export interface Ended {
+  /** Wall clock, ms since the epoch: for display. */
+  readonly endedAtMs: number;
+  /** What ages go by; null where it is not known. */
+  readonly endedBoot: BootTime | null;
+}
+
 /** How a function process ended, as its spawner reports it. */
 export type Ending =
-  | (OutputSizes & {
+  | (Ended & OutputSizes & {
       readonly kind: 'exited';
       /** Null when a signal ended it. Never guessed. */
       readonly exitCode: number | null;
@@ -52,11 +61,9 @@ export type Ending =
       readonly output: OutputKind;
       /** For `invalid`: what is wrong with it. */
       readonly outputReason?: string;
-      /** Wall clock, ms since the epoch: for display only. */
-      readonly endedAtMs: number;
     })
-  | {readonly kind: 'not_started'; readonly errno: string; readonly stage: string; readonly endedAtMs: number}
-  | (OutputSizes & {readonly kind: 'lost'; readonly reason: string; readonly endedAtMs: number});
+  | (Ended & {readonly kind: 'not_started'; readonly errno: string; readonly stage: string})
+  | (Ended & OutputSizes & {readonly kind: 'lost'; readonly reason: string});
 
 const nothingWritten: OutputSizes = {stdoutBytes: 0, stderrBytes: 0};
 

@@ -1,5 +1,5 @@
 /** From a start that has been checked to what its call is accepted with. */
-import {wallMs} from '../base/duration';
+import {momentNow} from '../base/boot-clock';
 import type {FunctionSpec} from './spawner';
 import {drawKey} from './call-id';
 import type {Acceptance} from './call-record';
@@ -18,10 +18,12 @@ export interface StartRequest {
 
 /** Draws the key of a call that is to be started now. */
 export function accept({spec, args, fingerprint, role, requestId, abortAfterMs, reason}: StartRequest): Acceptance {
+  const {atMs, boot} = momentNow();
   return {
     key: drawKey(),
     ppid: process.pid,
-    acceptedAtMs: wallMs(),
+    acceptedAtMs: atMs,
+    acceptedBoot: boot,
     fnName: spec.name,
     requestId,
     role,

@@ -1,5 +1,6 @@
 /** What is known of one call. Only call.ts and call-table.ts write to it. */
 import type {Alarm} from '../base/alarm';
+import type {BootTime, Moment} from '../base/boot-clock';
 import type {NodedError} from '../base/errors';
 import type {Ending, Outcome, StopCause} from '../base/outcome';
 import type {FunctionProcess, FunctionSpec} from './spawner';
@@ -14,6 +15,8 @@ export interface Acceptance {
   readonly key: string;
   readonly ppid: number;
   readonly acceptedAtMs: number;
+  /** The same instant by the boot clock; null where it is not known. */
+  readonly acceptedBoot: BootTime | null;
   readonly fnName: string;
   readonly requestId: string | null;
   readonly role: string;
@@ -25,6 +28,8 @@ export interface Acceptance {
   /** False for an urgent call that the spool could not take: it leaves no trace on disk. */
   readonly spooled: boolean;
 }
+
+export const acceptedMoment = ({acceptedAtMs, acceptedBoot}: Acceptance): Moment => ({atMs: acceptedAtMs, boot: acceptedBoot});
 
 /** One call. */
 export interface Call {

@@ -2,13 +2,15 @@
  * The MANY: the pending-call table, keyed by call ID and also by request ID, with its limits, waiters,
  * drain and retention (DESIGN.md sections 3 and 5). One record per call; everything else is an index.
  */
-import {monotonicMs, wallMs} from '../base/duration';
+import {ageMs, momentNow, spanMs} from '../base/boot-clock';
+import type {Moment} from '../base/boot-clock';
+import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {outcomeOf, writtenOf} from '../base/outcome';
 import type {Ending, StopCause, VisibleState} from '../base/outcome';
 import type {FunctionProcess, FunctionSpec, SpawnSink, Spawner} from './spawner';
-import {callIdOf} from './call-record';
+import {acceptedMoment, callIdOf} from './call-record';
 import {armDeadline, dispatch, keepUntil, resume} from './call';
 import type {Acceptance, Call, State} from './call-record';
 import type {CallHost, EventName} from './call';
@@ -171,10 +173,10 @@ export class CallTable implements CallHost {
 
   /** Takes in a call that an earlier noded left, ended. An outcome that is not on file yet is written. */
   restore(record: JournalRecord, ending: Ending): Call {
-    // A wall clock that was set back must not keep a result for ever.
-    const age = Math.max(0, wallMs() - ending.endedAtMs);
+    const ended: Moment = {atMs: ending.endedAtMs, boot: ending.endedBoot};
+    const age = ageMs(ended);
     const endedAt = monotonicMs() - age;
-    const call = this.addCall(record.accepted, null, endedAt - Math.max(0, ending.endedAtMs - record.accepted.acceptedAtMs));
+    const call = this.addCall(record.accepted, null, endedAt - spanMs(acceptedMoment(record.accepted), ended));
     call.pid = record.started?.pid ?? null;
     call.startedAtMs = record.started?.atMs ?? null;
     call.stopCause = record.stopCause;
@@ -190,8 +192,7 @@ export class CallTable implements CallHost {
 
   /** Takes over a call of an earlier noded that still runs. `adopt` is told where its end is to be reported. */
   resume(record: JournalRecord, spec: FunctionSpec, pid: number, adopt: (sink: SpawnSink) => FunctionProcess): Call {
-    const age = Math.max(0, wallMs() - record.accepted.acceptedAtMs);
-    const call = this.addCall(record.accepted, spec, monotonicMs() - age);
+    const call = this.addCall(record.accepted, spec, monotonicMs() - ageMs(acceptedMoment(record.accepted)));
     this.slots.take(call, spec);
     call.process = adopt(this.sinkOf(call));
     resume(call, {pid, startedAtMs: record.started?.atMs ?? null, stopCause: record.stopCause}, this);
@@ -269,7 +270,8 @@ export class CallTable implements CallHost {
     const {key, role, requestId, fnName} = call.accepted;
     this.perState.gone -= 1;
     this.retention.remove(call);
-    const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome!, buriedAtMs: wallMs()};
+    const {atMs, boot} = momentNow();
+    const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome!, buriedAtMs: atMs, buriedBoot: boot};
     this.index.replace(call, tombstone);
     // The tombstone first: a crash in between must not make the request ID good for a second run.
     this.files.bury(tombstoneLine(tombstone));

@@ -3,6 +3,7 @@
  * specification. Nothing here awaits; a call is touched by its spawner's sink, its one timer and masters' requests.
  */
 import {Alarm} from '../base/alarm';
+import {momentNow} from '../base/boot-clock';
 import {monotonicMs, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {outcomeOf} from '../base/outcome';
@@ -130,7 +131,8 @@ const finish: Action<'ended'> = (call, {ending}, host) => {
 };
 /** It never was a call: nobody hears of it again but who waits for its start. Unless somebody has its ID: then it has failed. */
 const withdraw: Action<'refused'> = (call, {refusal, errno}, host) => {
-  if (call.named) return finish(call, {ending: {kind: 'not_started', errno, stage: 'journal', endedAtMs: wallMs()}}, host);
+  const {atMs, boot} = momentNow();
+  if (call.named) return finish(call, {ending: {kind: 'not_started', errno, stage: 'journal', endedAtMs: atMs, endedBoot: boot}}, host);
   call.refusal = refusal;
   call.process = null;
   return leave(call, {}, host);

@@ -2,6 +2,7 @@
  * What of a call outlives the daemon: the lines of `<key>.call` (DESIGN.md section 5). One JSON object
  * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
  */
+import type {BootTime} from '../base/boot-clock';
 import {limits} from '../base/limits';
 import {outcomes, outputKinds, stopCauses, writtenOf} from '../base/outcome';
 import type {Ending, Outcome, OutputKind, OutputSizes, StopCause} from '../base/outcome';
@@ -39,9 +40,20 @@ export interface StartedLine {
   readonly atMs: number;
 }
 
-export type EndedLine =
-  | {readonly exitCode: number | null; readonly signal: string | null; readonly atMs: number; readonly noted?: NotedOutput; readonly stdoutLost?: true}
-  | {readonly errno: string; readonly stage: string; readonly atMs: number};
+export type EndedLine = EndedMoment & (EndedProcess | {readonly errno: string; readonly stage: string});
+
+interface EndedMoment {
+  readonly atMs: number;
+  /** Null where it is not known. Its boot is that of the `accepted` line: no process lives longer. */
+  readonly boot: BootTime | null;
+}
+
+interface EndedProcess {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  readonly noted?: NotedOutput;
+  readonly stdoutLost?: true;
+}
 
 interface OutcomeLine {
   readonly outcome: Outcome;
@@ -52,6 +64,7 @@ interface OutcomeLine {
   readonly stdoutBytes: number;
   readonly stderrBytes: number;
   readonly atMs: number;
+  readonly boot: BootTime | null;
 }
 
 /** One journal, read back. What comes after a missing line is null. */
@@ -67,6 +80,8 @@ export interface JournalRecord {
 }
 
 const seconds = (ms: number): number => ms / 1000;
+/** Members of a line that tell a moment by the boot clock too, where that is known. */
+const bootMembers = (boot: BootTime | null): object => (boot ? {boot_id: boot.bootId, boot_time: seconds(boot.ms)} : {});
 const encode = (line: object): string => `${JSON.stringify(line)}\n`;
 
 export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): string {
@@ -74,6 +89,7 @@ export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): strin
     encode({
       event: 'accepted',
       time: seconds(accepted.acceptedAtMs),
+      ...bootMembers(accepted.acceptedBoot),
       ppid: accepted.ppid,
       fn_name: accepted.fnName,
       request_id: accepted.requestId,
@@ -98,10 +114,10 @@ export function stoppingLine(cause: StopCause, by: string, atMs: number): string
 }
 
 export function endedLine(ended: EndedLine): string {
-  const time = seconds(ended.atMs);
+  const when = {time: seconds(ended.atMs), ...(ended.boot ? {boot_time: seconds(ended.boot.ms)} : {})};
   return 'errno' in ended
-    ? encode({event: 'ended', time, errno: ended.errno, stage: ended.stage})
-    : encode({event: 'ended', time, exit_code: ended.exitCode, signal: ended.signal});
+    ? encode({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
+    : encode({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal});
 }
 
 /**
@@ -116,6 +132,7 @@ export function outcomeLine(call: Call): string | null {
   return encode({
     event: 'outcome',
     time: seconds(ending.endedAtMs),
+    ...bootMembers(ending.endedBoot),
     outcome: call.outcome,
     // Again, because on a full disk the line before this one may be missing.
     exit_code: exited?.exitCode ?? null,
@@ -142,6 +159,8 @@ const text = (value: unknown): string | null => (typeof value === 'string' ? val
 const number = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
 const numberOrNull = (value: unknown): number | null => (typeof value === 'number' && Number.isFinite(value) ? value : null);
 const ms = (value: unknown): number => Math.round(number(value) * 1000);
+/** A line of an earlier version has no `boot_time`. */
+const bootOf = (bootId: unknown, bootTime: unknown): BootTime | null => (text(bootId) === null || numberOrNull(bootTime) === null ? null : {bootId: text(bootId)!, ms: ms(bootTime)});
 const oneOf = <T>(choices: readonly T[], value: unknown): T | null => choices.find((choice) => choice === value) ?? null;
 
 function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' | 'leaveRunning'> | null {
@@ -153,6 +172,7 @@ function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' |
     key,
     ppid: number(line.ppid),
     acceptedAtMs: ms(line.time),
+    acceptedBoot: bootOf(line.boot_id, line.boot_time),
     fnName,
     requestId: text(line.request_id),
     role,
@@ -169,13 +189,14 @@ function readStarted(line: Line): StartedLine {
   return {pid: number(line.pid), startTime: number(line.start_time), bootId: text(line.boot_id) ?? '', atMs: ms(line.time)};
 }
 
-function readEnded(line: Line): EndedLine {
+function readEnded(line: Line, bootId: string | undefined): EndedLine {
   const errno = text(line.errno);
   const [stdout, stderr] = [text(line.stdout), text(line.stderr)];
+  const when = {atMs: ms(line.time), boot: bootOf(bootId, line.boot_time)};
   const noted = stdout === null && stderr === null ? {} : {noted: {stdout: stdout ?? '', stderr: stderr ?? ''}};
   return errno === null
-    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), atMs: ms(line.time), ...noted, ...(line.stdout_lost === true ? {stdoutLost: true} : {})}
-    : {errno, stage: text(line.stage) ?? '', atMs: ms(line.time)};
+    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), ...when, ...noted, ...(line.stdout_lost === true ? {stdoutLost: true} : {})}
+    : {errno, stage: text(line.stage) ?? '', ...when};
 }
 
 function readOutcome(line: Line): OutcomeLine | null {
@@ -190,6 +211,7 @@ function readOutcome(line: Line): OutcomeLine | null {
     stdoutBytes: number(line.stdout_bytes),
     stderrBytes: number(line.stderr_bytes),
     atMs: ms(line.time),
+    boot: bootOf(line.boot_id, line.boot_time),
   };
 }
 
@@ -205,7 +227,7 @@ export function readJournal(key: string, content: string): JournalRecord | null 
     started: read(find('started'), readStarted),
     stopCause: read(find('stopping'), ({cause}) => oneOf(stopCauses, cause)),
     // The last one: a start that failed in exec is an exit first, and what it really was afterwards.
-    ended: read(lines.findLast(({event}) => event === 'ended'), readEnded),
+    ended: read(lines.findLast(({event}) => event === 'ended'), (line) => readEnded(line, first.accepted.acceptedBoot?.bootId)),
     outcome: read(find('outcome'), readOutcome),
     torn: !content.endsWith('\n'),
   };
@@ -217,8 +239,8 @@ export function endingOf({ended, outcome}: JournalRecord): Ending {
   const {exitCode, signal, stdoutBytes, stderrBytes} = outcome;
   const sizes = {stdoutBytes, stderrBytes, ...(ended !== null && 'noted' in ended ? {inJournal: true} : {})};
   const reason = outcome.outputReason ?? 'noded or the machine died under it';
-  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason, endedAtMs: outcome.atMs, ...sizes};
-  if (ended !== null && 'errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
+  if (outcome.outcome === 'lost' || (ended === null && exitCode === null && signal === null)) return {kind: 'lost', reason, endedAtMs: outcome.atMs, endedBoot: outcome.boot, ...sizes};
+  if (ended !== null && 'errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs, endedBoot: ended.boot};
   return {
     kind: 'exited',
     exitCode,
@@ -227,5 +249,6 @@ export function endingOf({ended, outcome}: JournalRecord): Ending {
     ...(outcome.outputReason === null ? {} : {outputReason: outcome.outputReason}),
     ...sizes,
     endedAtMs: outcome.atMs,
+    endedBoot: outcome.boot,
   };
 }

@@ -3,7 +3,9 @@
  * `unknown_call`, and to refuse a late retry of its request ID instead of running it twice. Kept for
  * a day, at most limits.maxTombstones, oldest first out.
  */
-import {wallMs} from '../base/duration';
+import {ageMs} from '../base/boot-clock';
+import type {BootTime} from '../base/boot-clock';
+import {monotonicMs} from '../base/duration';
 import {limits} from '../base/limits';
 import {isOutcome} from '../base/outcome';
 import type {Outcome} from '../base/outcome';
@@ -16,8 +18,9 @@ export interface Tombstone {
   readonly role: string;
   readonly requestId: string | null;
   readonly outcome: Outcome;
-  /** Wall clock, because a tombstone outlives the daemon and its monotonic clock. */
+  /** Wall clock, and the boot clock where that is known: a tombstone outlives the daemon and its monotonic clock. */
   readonly buriedAtMs: number;
+  readonly buriedBoot: BootTime | null;
 }
 
 /** The one way from (role, request ID) to an index key; a request ID has no NUL. */
@@ -26,7 +29,7 @@ export function requestKey(role: string, requestId: string): string {
 }
 
 export class Tombstones {
-  private readonly byKey = new Map<string, Tombstone>();
+  private readonly byKey = new Map<string, {readonly tombstone: Tombstone; readonly buriedAt: number}>();
   private readonly byRequest = new Map<string, Tombstone>();
 
   get size(): number {
@@ -36,14 +39,15 @@ export class Tombstones {
   add(tombstone: Tombstone): void {
     // A crash between burial and removal buries a call twice; the order of the map must stay that of burial.
     this.byKey.delete(tombstone.key);
-    this.byKey.set(tombstone.key, tombstone);
+    const buriedAt = monotonicMs() - ageMs({atMs: tombstone.buriedAtMs, boot: tombstone.buriedBoot});
+    this.byKey.set(tombstone.key, {tombstone, buriedAt});
     if (tombstone.requestId !== null) this.byRequest.set(requestKey(tombstone.role, tombstone.requestId), tombstone);
     this.purge();
   }
 
   get(key: string): Tombstone | undefined {
     this.purge();
-    return this.byKey.get(key);
+    return this.byKey.get(key)?.tombstone;
   }
 
   getByRequest(role: string, requestId: string): Tombstone | undefined {
@@ -53,9 +57,9 @@ export class Tombstones {
 
   /** Insertion order is burial order, so the old ones are in front. */
   private purge(): void {
-    const oldest = wallMs() - limits.keepTombstoneMs;
-    for (const tombstone of this.byKey.values()) {
-      if (this.byKey.size <= limits.maxTombstones && tombstone.buriedAtMs >= oldest) return;
+    const oldest = monotonicMs() - limits.keepTombstoneMs;
+    for (const {tombstone, buriedAt} of this.byKey.values()) {
+      if (this.byKey.size <= limits.maxTombstones && buriedAt >= oldest) return;
       this.byKey.delete(tombstone.key);
       if (tombstone.requestId === null) continue;
       const request = requestKey(tombstone.role, tombstone.requestId);
@@ -67,6 +71,7 @@ export class Tombstones {
 export function tombstoneLine(tombstone: Tombstone): string {
   return `${JSON.stringify({
     time: tombstone.buriedAtMs / 1000,
+    ...(tombstone.buriedBoot === null ? {} : {boot_id: tombstone.buriedBoot.bootId, boot_time: tombstone.buriedBoot.ms / 1000}),
     id: tombstone.callId,
     key: tombstone.key,
     fn_name: tombstone.fnName,
@@ -80,10 +85,11 @@ export function tombstoneLine(tombstone: Tombstone): string {
 export function readTombstone(line: string): Tombstone | null {
   try {
     const value = JSON.parse(line) as Record<string, unknown>;
-    const {id, key, fn_name: fnName, role, request_id: requestId, outcome, time} = value;
+    const {id, key, fn_name: fnName, role, request_id: requestId, outcome, time, boot_id: bootId, boot_time: bootTime} = value;
     if (typeof id !== 'string' || typeof key !== 'string' || typeof fnName !== 'string' || typeof role !== 'string') return null;
     if (!isOutcome(outcome) || typeof time !== 'number' || parseCallId(id)?.key !== key) return null;
-    return {key, callId: id, fnName, role, requestId: typeof requestId === 'string' ? requestId : null, outcome, buriedAtMs: time * 1000};
+    const buriedBoot = typeof bootId === 'string' && typeof bootTime === 'number' ? {bootId, ms: Math.round(bootTime * 1000)} : null;
+    return {key, callId: id, fnName, role, requestId: typeof requestId === 'string' ? requestId : null, outcome, buriedAtMs: time * 1000, buriedBoot};
   } catch {
     return null;
   }

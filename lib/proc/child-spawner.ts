@@ -6,6 +6,8 @@
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
 import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'node:fs';
+import {bootId, momentNow} from '../base/boot-clock';
+import type {Moment} from '../base/boot-clock';
 import {wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
@@ -15,7 +17,7 @@ import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/sp
 import {conclude, sizesNow} from './ending';
 import {environment} from './environment';
 import type {OutputScanner} from './output';
-import {readBootId, startTimeOf} from './process-tree';
+import {startTimeOf} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 import {UnspooledStreams} from './unspooled';
@@ -64,7 +66,6 @@ export class ChildSpawner implements Spawner {
   /** Node has no files in memory: arguments always come from a file. */
   readonly inlineArgsBytes = 0;
   readonly unavailable: string | null;
-  readonly bootId = readBootId();
   readonly hardNoFile = readHardNoFile();
   /** The daemon may be shielded from the kernel's memory killer; its functions must not be. */
   readonly resetsOomScore = Number(readFileSync('/proc/self/oom_score_adj', 'latin1')) !== 0;
@@ -84,10 +85,9 @@ export class ChildSpawner implements Spawner {
   }
 }
 
-interface Exit {
+interface Exit extends Moment {
   readonly exitCode: number | null;
   readonly signal: string | null;
-  readonly atMs: number;
 }
 
 class ChildFunction implements FunctionProcess {
@@ -118,7 +118,7 @@ class ChildFunction implements FunctionProcess {
     // In an exit callback others may have been reaped whose callbacks are still to come: signal nobody here.
     child.once('exit', (exitCode, signal) => {
       this.hasEnded = true;
-      const exit = {exitCode, signal, atMs: wallMs()};
+      const exit = {exitCode, signal, ...momentNow()};
       setImmediate(() => void this.end(exit));
     });
   }
@@ -162,7 +162,7 @@ class ChildFunction implements FunctionProcess {
 
   private announce(pid: number): void {
     const startTime = startTimeOf(pid);
-    this.journal(startedLine({pid, startTime, bootId: this.spawner.bootId, atMs: wallMs()}));
+    this.journal(startedLine({pid, startTime, bootId, atMs: wallMs()}));
     if (this.spawner.resetsOomScore) {
       try {
         writeFileSync(`/proc/${pid}/oom_score_adj`, '0');
@@ -214,10 +214,10 @@ class ChildFunction implements FunctionProcess {
   }
 
   private notStarted(errno: string, stage: string): Ending {
-    const atMs = wallMs();
-    this.journal(endedLine({errno, stage, atMs}));
+    const {atMs, boot} = momentNow();
+    this.journal(endedLine({errno, stage, atMs, boot}));
     this.spawner.options.spool.trim(this.request.key, {stdoutBytes: 0, stderrBytes: 0});
-    return {kind: 'not_started', errno, stage, endedAtMs: atMs};
+    return {kind: 'not_started', errno, stage, endedAtMs: atMs, endedBoot: boot};
   }
 
   private journal(line: string): void {

@@ -1,6 +1,6 @@
 /** From the end of a function process, as its spawner or a journal knows it, to the ending of its call. */
 import {setTimeout as pause} from 'node:timers/promises';
-import {wallMs} from '../base/duration';
+import {momentNow} from '../base/boot-clock';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Ending, KnownSizes, OutputSizes} from '../base/outcome';
@@ -61,15 +61,16 @@ async function examinePatiently(key: string, stdoutBytes: number, {files, newSca
  * exit code 0 nobody knows then whether there was a result. A failure is one whatever was written.
  */
 export async function endingOfProcess(key: string, ended: EndedLine, sizes: KnownSizes, options: EndingOptions): Promise<Ending> {
-  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, endedAtMs: ended.atMs};
-  const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, endedAtMs: ended.atMs, ...written(sizes)} as const;
+  const when = {endedAtMs: ended.atMs, endedBoot: ended.boot};
+  if ('errno' in ended) return {kind: 'not_started', errno: ended.errno, stage: ended.stage, ...when};
+  const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, ...when, ...written(sizes)} as const;
   try {
     // Without its file nobody knows what the function wrote: that must not pass for nothing.
     if (sizes.stdoutBytes === null) throw new Error('its file is gone');
     return {...exited, ...(await examinePatiently(key, sizes.stdoutBytes, options))};
   } catch (error) {
     const reason = `stdout could not be read: ${errnoOf(error) === 'EUNKNOWN' ? messageOf(error) : errnoOf(error)}`;
-    if (exited.exitCode === 0) return {kind: 'lost', reason, endedAtMs: ended.atMs, ...written(sizes)};
+    if (exited.exitCode === 0) return {kind: 'lost', reason, ...when, ...written(sizes)};
     return {...exited, output: 'invalid', outputReason: reason};
   }
 }
@@ -85,5 +86,6 @@ export async function conclude(key: string, ended: EndedLine, sizes: KnownSizes,
 export function endingOfLost(key: string, reason: string, files: EndedFiles): Ending {
   const sizes = sizesNow(files, key);
   files.trim(key, sizes);
-  return {kind: 'lost', reason, endedAtMs: wallMs(), ...written(sizes)};
+  const {atMs, boot} = momentNow();
+  return {kind: 'lost', reason, endedAtMs: atMs, endedBoot: boot, ...written(sizes)};
 }

@@ -228,7 +228,7 @@ export class ForkSpawner implements Spawner {
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
-    const ended = errno === null ? {exitCode, signal, atMs} : {errno, stage, atMs};
+    const ended = errno === null ? {exitCode, signal, atMs, boot: null} : {errno, stage, atMs, boot: null};
     const sizes: KnownSizes = spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key);
     running.sink.ended(await endingOfProcess(key, ended, sizes, this.endingOptions(running)));
   }

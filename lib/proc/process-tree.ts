@@ -71,11 +71,6 @@ function readProcess(pid: number): ProcessInfo | null {
   return {pid, ppid: Number(fields[1]), group: Number(fields[2]), session: Number(fields[3]), startTime: Number(fields[startTimeField])};
 }
 
-/** The machine's current boot; a pid of another boot means nothing. */
-export function readBootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-}
-
 function keyOf(pid: number): string | null {
   return /(?:^|\0)NODED_CALL_KEY=([0-9a-f]{16})(?:\0|$)/.exec(readOf(pid, 'environ') ?? '')?.[1] ?? null;
 }

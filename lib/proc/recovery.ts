@@ -2,12 +2,13 @@
  * What an earlier noded left in the spool, after its death (DESIGN.md section 5). Calls that had ended are
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
+import {ageMs, bootId} from '../base/boot-clock';
 import type {Ending, KnownSizes} from '../base/outcome';
+import {acceptedMoment} from '../call/call-record';
 import {endingOf, readJournal} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
 import {conclude, endingOfLost, sizesOnFile} from './ending';
 import type {OutputScanner} from './output';
-import {readBootId} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
@@ -32,19 +33,19 @@ export interface RecoveryOptions {
 /** Reads all journals, in order of acceptance, and kills what is left of calls that nobody has any more. */
 export async function recoverCalls(options: RecoveryOptions): Promise<readonly Recovered[]> {
   const found: {readonly record: JournalRecord; readonly ending: Ending | null | 'lost'}[] = [];
-  const bootId = readBootId();
   for (const {key, content} of options.spool.journals()) {
     const record = options.isBuried(key) ? null : readJournal(key, content);
     if (record === null) options.spool.remove(key);
-    else found.push({record, ending: await endingFor(record, bootId, options)});
+    else found.push({record, ending: await endingFor(record, options)});
   }
   await options.trees.idle();
   // Only now: they may have written until they were killed.
   const recovered = found.map(({record, ending}) => ({record, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', options.spool) : ending}));
-  return recovered.sort((a, b) => a.record.accepted.acceptedAtMs - b.record.accepted.acceptedAtMs);
+  const ages = new Map(recovered.map((one) => [one, ageMs(acceptedMoment(one.record.accepted))]));
+  return recovered.sort((a, b) => ages.get(b)! - ages.get(a)!);
 }
 
-async function endingFor(record: JournalRecord, bootId: string, options: RecoveryOptions): Promise<Ending | null | 'lost'> {
+async function endingFor(record: JournalRecord, options: RecoveryOptions): Promise<Ending | null | 'lost'> {
   const {spool, trees, newScanner, maxOutputBytes, isLive} = options;
   const {key, fnName} = record.accepted;
   if (record.outcome !== null) {
@@ -53,7 +54,7 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
     return endingOf(record);
   }
   if (record.ended === null && isLive(key)) return null;
-  killLeftovers(record, bootId, trees);
+  killLeftovers(record, trees);
   if (record.ended === null) return 'lost';
   const sizes = sizesOnFile(record.ended, spool, key);
   return conclude(key, record.ended, sizes, {files: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
@@ -63,7 +64,7 @@ async function endingFor(record: JournalRecord, bootId: string, options: Recover
 const limitOf = ({inJournal}: KnownSizes, maxOutputBytes: number): number => (inJournal === true ? Infinity : maxOutputBytes);
 
 /** Without a `started` line the key in the environment still tells whose it is. */
-function killLeftovers({accepted, leaveRunning, started}: JournalRecord, bootId: string, trees: ProcessTrees): void {
+function killLeftovers({accepted, leaveRunning, started}: JournalRecord, trees: ProcessTrees): void {
   const pid = started !== null && started.bootId === bootId ? started.pid : 0;
   const startTime = started?.startTime ?? null;
   if (!leaveRunning) trees.sweep({key: accepted.key, pid, startTime, mayBeStarting: started === null});

@@ -12,6 +12,11 @@ def wall_ms():
     return time.time_ns() // 1000000
 
 
+def boot_ms():
+    """What ages go by: nobody sets it, and the next daemon has it too."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000000
+
+
 def signal_name(number):
     """As Node names them; those of real time have no names there."""
     try:
@@ -84,13 +89,13 @@ class Spool:
         exit_text = 'null' if exit_code is None else '%d' % exit_code
         signal_text = 'null' if signal_number is None else '"%s"' % signal_name(signal_number)
         user_us, system_us, max_rss_kib = usage
-        self._append(call, '{"event":"ended","time":%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_seconds(at_ms), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
+        self._append(call, '{"event":"ended","time":%s,"boot_time":%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_seconds(at_ms), _seconds(boot_ms()), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
 
     def not_started(self, call, error, stage, at_ms):
         """Without a journal nobody knows of the start any more: the daemon refuses it."""
         stages = ('', 'open', 'spawn', 'exec')
         if stage != frames.STAGE_JOURNAL:
-            self._append(call, '{"event":"ended","time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
+            self._append(call, '{"event":"ended","time":%s,"boot_time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), _seconds(boot_ms()), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
         for kind in ('args', 'out', 'err'):
             self.unlink(call.key, kind)
 

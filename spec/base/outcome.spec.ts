@@ -22,7 +22,7 @@ const rows: readonly Row[] = [
 const causes: readonly (StopCause | null)[] = [null, ...stopCauses];
 
 function exited(exit: number | string, output: OutputKind): Ending {
-  return {kind: 'exited', exitCode: typeof exit === 'number' ? exit : null, signal: typeof exit === 'string' ? exit : null, output, stdoutBytes: 0, stderrBytes: 0, endedAtMs: 0};
+  return {kind: 'exited', exitCode: typeof exit === 'number' ? exit : null, signal: typeof exit === 'string' ? exit : null, output, stdoutBytes: 0, stderrBytes: 0, endedAtMs: 0, endedBoot: null};
 }
 
 describe('the outcome of a call', () => {
@@ -46,11 +46,11 @@ describe('the outcome of a call', () => {
 
   for (const cause of causes) {
     it(`is ${cause ?? 'start_failed'} for a process that could not be started, ${cause === null ? 'not stopped' : `stopped by ${cause}`}`, () => {
-      expect(outcomeOf({kind: 'not_started', errno: 'ENOENT', stage: 'spawn', endedAtMs: 0}, cause)).to.equal(cause ?? 'start_failed');
+      expect(outcomeOf({kind: 'not_started', errno: 'ENOENT', stage: 'spawn', endedAtMs: 0, endedBoot: null}, cause)).to.equal(cause ?? 'start_failed');
     });
 
     it(`is lost for one that nobody saw the end of, ${cause === null ? 'not stopped' : `stopped by ${cause}`}`, () => {
-      expect(outcomeOf({kind: 'lost', reason: 'gone', endedAtMs: 0, stdoutBytes: 0, stderrBytes: 0}, cause)).to.equal('lost');
+      expect(outcomeOf({kind: 'lost', reason: 'gone', endedAtMs: 0, endedBoot: null, stdoutBytes: 0, stderrBytes: 0}, cause)).to.equal('lost');
     });
   }
 
@@ -60,8 +60,8 @@ describe('the outcome of a call', () => {
         const expected = (outcome === 'ok' || outcome === 'failed') && output === 'json';
         expect(hasResult(outcome, exited(0, output)), `${outcome}, ${output}`).to.equal(expected);
       }
-      expect(hasResult(outcome, {kind: 'lost', reason: '', endedAtMs: 0, stdoutBytes: 0, stderrBytes: 0}), outcome).to.equal(false);
-      expect(hasResult(outcome, {kind: 'not_started', errno: '', stage: '', endedAtMs: 0}), outcome).to.equal(false);
+      expect(hasResult(outcome, {kind: 'lost', reason: '', endedAtMs: 0, endedBoot: null, stdoutBytes: 0, stderrBytes: 0}), outcome).to.equal(false);
+      expect(hasResult(outcome, {kind: 'not_started', errno: '', stage: '', endedAtMs: 0, endedBoot: null}), outcome).to.equal(false);
     }
   });
 

@@ -1,5 +1,6 @@
 import {expect} from 'chai';
 import * as fc from 'fast-check';
+import type {BootTime} from '../../lib/base/boot-clock';
 import {limits} from '../../lib/base/limits';
 import {outcomes, stopCauses} from '../../lib/base/outcome';
 import type {Ending, Outcome} from '../../lib/base/outcome';
@@ -29,6 +30,7 @@ describe('the journal of a call', () => {
       key: fc.constant(key),
       ppid: fc.nat(),
       acceptedAtMs: fc.integer({min: 0, max: 4_102_444_800_000}),
+      acceptedBoot: fc.option(fc.record({bootId: fc.uuid(), ms: fc.integer({min: 0, max: 4_102_444_800_000})})),
       fnName: fc.string({minLength: 1, maxLength: 64}),
       requestId: fc.option(fc.string({minLength: 8, maxLength: 128})),
       role: fc.string({minLength: 1, maxLength: 64}),
@@ -70,29 +72,44 @@ describe('the journal of a call', () => {
 
     it('tell of an exit, a signal, and a start that failed', () => {
       for (const ended of [
-        {exitCode: 3, signal: null, atMs},
-        {exitCode: null, signal: 'SIGSEGV', atMs},
-        {errno: 'ENOENT', stage: 'exec', atMs},
+        {exitCode: 3, signal: null, atMs, boot: null},
+        {exitCode: null, signal: 'SIGSEGV', atMs, boot: null},
+        {errno: 'ENOENT', stage: 'exec', atMs, boot: null},
       ]) {
         expect(read(accepted, endedLine(ended)).ended).to.deep.equal(ended);
       }
     });
 
     it('say with the last `ended` how it was: a start that failed in exec is an exit first', () => {
-      const record = read(accepted, started, endedLine({exitCode: 127, signal: null, atMs}), endedLine({errno: 'ENOEXEC', stage: 'exec', atMs}));
-      expect(record.ended).to.deep.equal({errno: 'ENOEXEC', stage: 'exec', atMs});
+      const record = read(accepted, started, endedLine({exitCode: 127, signal: null, atMs, boot: null}), endedLine({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null}));
+      expect(record.ended).to.deep.equal({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null});
     });
 
     for (const outcome of outcomes) {
       it(`tell of the outcome ${outcome}`, () => {
         const line = outcomeLineOf(exited({exitCode: 3, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6}), outcome);
-        expect(read(accepted, line).outcome).to.deep.equal({outcome, exitCode: 3, signal: null, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6, atMs: atMs + 1000});
+        expect(read(accepted, line).outcome).to.deep.equal({outcome, exitCode: 3, signal: null, output: 'invalid', outputReason: 'it is not JSON', stdoutBytes: 5, stderrBytes: 6, atMs: atMs + 1000, boot: null});
       });
     }
+
+    it('tell of acceptance and end by the boot clock too, where that is known', () => {
+      const boot = (ms: number): BootTime => ({bootId: 'boot', ms});
+      const first = acceptedLine(acceptance({acceptedBoot: boot(5_250)}), false);
+      const ending = exited({endedAtMs: atMs, endedBoot: boot(9_125)});
+      for (const ended of [{exitCode: 0, signal: null, atMs, boot: boot(9_125)}, {errno: 'ENOENT', stage: 'exec', atMs, boot: boot(9_125)}]) {
+        const record = read(first, endedLine(ended), outcomeLineOf(ending, 'ok'));
+        expect(record.accepted.acceptedBoot).to.deep.equal(boot(5_250));
+        expect(record.ended).to.deep.equal(ended);
+        expect(record.outcome?.boot).to.deep.equal(boot(9_125));
+        expect(endingOf(record).endedBoot).to.deep.equal(boot(9_125));
+      }
+      // The first line is of an earlier version.
+      expect(read(accepted, endedLine({exitCode: 0, signal: null, atMs, boot: boot(9_125)})).ended?.boot).to.equal(null);
+    });
   });
 
   describe('read back after a crash', () => {
-    const whole = [accepted, started, stoppingLine('deadline', 'noded', atMs), endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(exited(), 'ok')];
+    const whole = [accepted, started, stoppingLine('deadline', 'noded', atMs), endedLine({exitCode: 0, signal: null, atMs, boot: null}), outcomeLineOf(exited(), 'ok')];
 
     it('tells at every byte what the whole lines before it tell', () => {
       const text = whole.join('');
@@ -130,15 +147,15 @@ describe('the journal of a call', () => {
         event({event: 'hibernating'}),
       );
       expect(record).to.deep.equal({
-        accepted: {key, ppid: 0, acceptedAtMs: 0, fnName: 'echo', requestId: null, role: 'master', fingerprint: 'f', argsBytes: 0, abortAfterMs: null, reason: null, spooled: true},
+        accepted: {key, ppid: 0, acceptedAtMs: 0, acceptedBoot: null, fnName: 'echo', requestId: null, role: 'master', fingerprint: 'f', argsBytes: 0, abortAfterMs: null, reason: null, spooled: true},
         leaveRunning: false,
         started: {pid: 0, startTime: 0, bootId: '', atMs: 0},
         stopCause: null,
-        ended: {exitCode: null, signal: null, atMs: 0},
-        outcome: {outcome: 'ok', exitCode: null, signal: null, output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0},
+        ended: {exitCode: null, signal: null, atMs: 0, boot: null},
+        outcome: {outcome: 'ok', exitCode: null, signal: null, output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0, boot: null},
         torn: false,
       });
-      expect(read(accepted, event({event: 'ended', errno: 'EIO'})).ended).to.deep.equal({errno: 'EIO', stage: '', atMs: 0});
+      expect(read(accepted, event({event: 'ended', errno: 'EIO'})).ended).to.deep.equal({errno: 'EIO', stage: '', atMs: 0, boot: null});
       expect(read(accepted, event({event: 'outcome', outcome: 'perhaps'})).outcome).to.equal(null);
     });
 
@@ -151,12 +168,12 @@ describe('the journal of a call', () => {
   describe('gives the ending back', () => {
     it('of an exit, with what stdout was', () => {
       const ending = exited({endedAtMs: atMs});
-      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(ending, 'ok')))).to.deep.equal(ending);
+      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs, boot: null}), outcomeLineOf(ending, 'ok')))).to.deep.equal(ending);
     });
 
     it('with the reason why stdout is no JSON', () => {
       const ending = exited({output: 'invalid', outputReason: 'it is torn', endedAtMs: atMs});
-      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs}), outcomeLineOf(ending, 'invalid_output')))).to.deep.equal(ending);
+      expect(endingOf(read(accepted, endedLine({exitCode: 0, signal: null, atMs, boot: null}), outcomeLineOf(ending, 'invalid_output')))).to.deep.equal(ending);
     });
 
     it('of an exit whose output stands in the journal, where it says more than that', () => {
@@ -168,7 +185,7 @@ describe('the journal of a call', () => {
 
     it('of a start that failed', () => {
       const ending = {...notStarted, endedAtMs: atMs};
-      expect(endingOf(read(accepted, endedLine({errno: 'ENOMEM', stage: 'spawn', atMs}), outcomeLineOf(ending, 'start_failed')))).to.deep.equal(ending);
+      expect(endingOf(read(accepted, endedLine({errno: 'ENOMEM', stage: 'spawn', atMs, boot: null}), outcomeLineOf(ending, 'start_failed')))).to.deep.equal(ending);
     });
 
     it('of an exit or a signal whose own line is missing, because the disk was full', () => {

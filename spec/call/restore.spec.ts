@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {momentNow} from '../../lib/base/boot-clock';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
 import {acceptedLine, endedLine, endingOf, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
@@ -37,7 +38,7 @@ describe('a call that an earlier noded left', () => {
     const ended = exited({exitCode: 3, stderrBytes: 9, endedAtMs: Date.now()});
     const {key: its} = call.accepted;
     const started = startedLine({pid: 4188, startTime: 1, bootId: 'b', atMs: Date.now()});
-    before.files.append(its, started + endedLine({exitCode: 3, signal: null, atMs: Date.now()}));
+    before.files.append(its, started + endedLine({exitCode: 3, signal: null, atMs: Date.now(), boot: null}));
     before.end(call, ended);
 
     clock.tick(60_000);
@@ -61,7 +62,7 @@ describe('a call that an earlier noded left', () => {
 
   const endings: readonly (readonly [what: string, lines: readonly string[], ending: Ending, outcome: Outcome])[] = [
     ['nobody saw the end of', [], lost, 'lost'],
-    ['exited 0 with a value', [endedLine({exitCode: 0, signal: null, atMs: wallStartMs})], exited(), 'ok'],
+    ['exited 0 with a value', [endedLine({exitCode: 0, signal: null, atMs: wallStartMs, boot: null})], exited(), 'ok'],
     ['was being stopped and died of it', [stoppingLine('deadline', 'noded', wallStartMs)], exited({exitCode: null, signal: 'SIGTERM', output: 'empty'}), 'deadline'],
   ];
   for (const [what, lines, ending, outcome] of endings) {
@@ -99,6 +100,16 @@ describe('a call that an earlier noded left', () => {
     await turn();
     expect(call.state).to.equal('gone');
   });
+
+  for (const stepMs of [7_200_000, -7_200_000]) {
+    it(`has what is left of keep_result, and took as long as it took, where the wall clock was set by ${stepMs / 1000} s`, () => {
+      const {bootId, ms} = momentNow().boot!;
+      const content = acceptedLine(acceptance({acceptedBoot: {bootId, ms: ms - 1_200_500}}), false);
+      const call = fake.table.restore(readJournal(key, content)!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}));
+      expect(call.endedAt! - call.acceptedAt).to.be.closeTo(500, 0.001);
+      expect(call.expiresAt! - performance.now()).to.be.closeTo(2_400_000, 60_000);
+    });
+  }
 
   it('goes soon where nothing is left of keep_result, and leaves a tombstone', async () => {
     const record = journal();
@@ -143,7 +154,7 @@ describe('a tombstone that an earlier noded left', () => {
   it('still refuses the request ID and tells the outcome', () => {
     const fake = new FakeTable();
     const callId = `4121:4188:${(Date.now() / 1000).toFixed(3)}:${key}`;
-    fake.table.index.addTombstone({key, callId, fnName: 'echo', role: 'master', requestId: 'request-1', outcome: 'failed', buriedAtMs: Date.now()});
+    fake.table.index.addTombstone({key, callId, fnName: 'echo', role: 'master', requestId: 'request-1', outcome: 'failed', buriedAtMs: Date.now(), buriedBoot: null});
     expect(fake.table.counts.tombstones).to.equal(1);
     expect(codeOf(() => fake.table.duplicateOf('master', 'request-1', 'echo', fingerprint))).to.equal('call_expired');
     expect(() => fake.table.index.find(callId)).to.throw().with.nested.property('detail.outcome', 'failed');

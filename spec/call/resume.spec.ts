@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {momentNow} from '../../lib/base/boot-clock';
 import type {StopCause} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Acceptance, Call} from '../../lib/call/call-record';
@@ -70,6 +71,20 @@ describe('a call that goes on while the next noded starts', () => {
   it('is not older than now where the wall clock was set back', () => {
     expect(resume({accepted: {acceptedAtMs: wallStartMs + 1e9}}).acceptedAt).to.equal(performance.now());
   });
+
+  for (const stepMs of [7_200_000, -7_200_000]) {
+    it(`is as old as it is, and not stopped early or late, where the wall clock was set by ${stepMs / 1000} s`, () => {
+      const {boot} = momentNow();
+      const accepted = {acceptedAtMs: Date.now() - stepMs, abortAfterMs: 600_000};
+      const old = resume({accepted: {...accepted, acceptedBoot: {...boot!, ms: boot!.ms - 300_000}}});
+      expect(performance.now() - old.acceptedAt).to.be.closeTo(300_000, 60_000);
+      expect(old.abortAt! - performance.now()).to.be.closeTo(300_000, 60_000);
+      fake = new FakeTable();
+      const overdue = resume({accepted: {...accepted, acceptedBoot: {...boot!, ms: boot!.ms - 660_000}}});
+      clock.tick(0);
+      expect(overdue.stopCause).to.equal('deadline');
+    });
+  }
 
   it('ends with its true outcome, and whoever waits is told', async () => {
     const call = resume();

@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {momentNow} from '../../lib/base/boot-clock';
 import {limits} from '../../lib/base/limits';
 import {Tombstones, readTombstone, tombstoneLine} from '../../lib/call/tombstones';
 import type {Tombstone} from '../../lib/call/tombstones';
@@ -8,7 +9,7 @@ import type {FakeClock} from '../support/clock';
 let number = 0;
 function tombstone(facts: Partial<Tombstone> = {}): Tombstone {
   const key = (number += 1).toString(16).padStart(16, '0');
-  return {key, callId: `4121:4188:1764670000.123:${key}`, fnName: 'echo', role: 'master', requestId: null, outcome: 'ok', buriedAtMs: Date.now(), ...facts};
+  return {key, callId: `4121:4188:1764670000.123:${key}`, fnName: 'echo', role: 'master', requestId: null, outcome: 'ok', buriedAtMs: Date.now(), buriedBoot: null, ...facts};
 }
 
 describe('tombstones', () => {
@@ -46,6 +47,17 @@ describe('tombstones', () => {
   it('that are read back a day late are not taken in', () => {
     tombstones.add(tombstone({buriedAtMs: Date.now() - limits.keepTombstoneMs - 1}));
     expect(tombstones.size).to.equal(0);
+  });
+
+  it('last a day by the boot clock, however the wall clock was set meanwhile', () => {
+    const {boot} = momentNow();
+    const [young, old] = [tombstone({buriedBoot: boot}), tombstone({buriedBoot: {...boot!, ms: boot!.ms - limits.keepTombstoneMs - 60_000}})];
+    clock.setSystemTime(Date.now() + 2 * limits.keepTombstoneMs);
+    for (const one of [old, young]) tombstones.add(readTombstone(tombstoneLine(one))!);
+    expect(tombstones.get(young.key)).to.deep.equal(young);
+    expect(tombstones.get(old.key)).to.equal(undefined);
+    clock.setSystemTime(Date.now() + 2 * limits.keepTombstoneMs);
+    expect(tombstones.get(young.key), 'of a day').to.deep.equal(young);
   });
 
   it('are at most so many, and the oldest goes first', () => {

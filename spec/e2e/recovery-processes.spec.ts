@@ -1,3 +1,4 @@
+import {bootId} from '../../lib/base/boot-clock';
 import {expect} from 'chai';
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
@@ -5,7 +6,7 @@ import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {drawKey, makeCallId} from '../../lib/call/call-id';
 import {acceptedLine, endedLine, startedLine} from '../../lib/call/journal';
-import {readBootId, startTimeOf} from '../../lib/proc/process-tree';
+import {startTimeOf} from '../../lib/proc/process-tree';
 import {NodedDaemon} from '../support/daemon';
 import type {Answer} from '../support/daemon';
 import {isAlive} from '../support/processes';
@@ -18,11 +19,11 @@ const escape = (file: string): string =>
 function plant(daemon: NodedDaemon, lines: {leaveRunning?: boolean; started?: {pid: number; startTime: number; bootId: string}; ended?: boolean; outcome?: string}): {key: string; id: string} {
   const key = drawKey();
   const acceptedAtMs = Date.now();
-  const accepted = {key, ppid: 1, acceptedAtMs, fnName: 'sleeper', requestId: null, role: 'local', fingerprint: 'f'.repeat(64), argsBytes: 4, abortAfterMs: null, reason: null, spooled: true};
+  const accepted = {key, ppid: 1, acceptedAtMs, acceptedBoot: null, fnName: 'sleeper', requestId: null, role: 'local', fingerprint: 'f'.repeat(64), argsBytes: 4, abortAfterMs: null, reason: null, spooled: true};
   const content = [
     acceptedLine(accepted, lines.leaveRunning ?? false),
     lines.started === undefined ? '' : startedLine({...lines.started, atMs: acceptedAtMs}),
-    lines.ended === true ? endedLine({exitCode: 0, signal: null, atMs: acceptedAtMs}) : '',
+    lines.ended === true ? endedLine({exitCode: 0, signal: null, atMs: acceptedAtMs, boot: null}) : '',
     lines.outcome === undefined ? '' : `{"event":"outcome","time":${acceptedAtMs / 1000},"outcome":"${lines.outcome}","output":"empty","output_reason":null,"stdout_bytes":0,"stderr_bytes":0}\n`,
   ].join('');
   fs.writeFileSync(join(daemon.runDir, 'calls', `${key}.call`), content, {mode: 0o600});
@@ -102,7 +103,7 @@ describe('a process that a journal seems to name', () => {
     started.push(child);
     return child.pid!;
   };
-  const identity = (pid: number): {pid: number; startTime: number; bootId: string} => ({pid, startTime: startTimeOf(pid), bootId: readBootId()});
+  const identity = (pid: number): {pid: number; startTime: number; bootId: string} => ({pid, startTime: startTimeOf(pid), bootId: bootId});
   const innocents = new Map<string, number>();
   const guilty = new Map<string, number>();
   const planted = new Map<string, string>();
@@ -126,7 +127,7 @@ describe('a process that a journal seems to name', () => {
     const leader = start('/bin/sh', ['-c', `sleep 60 & echo $! > ${members}.new; mv ${members}.new ${members}`]);
     innocents.set('in a session whose leader had a reused pid', Number(await until('the member says its pid', () => fs.existsSync(members) && fs.readFileSync(members, 'utf8'))));
     await until('the leader has ended', () => !isAlive(leader));
-    plantFor('reused session', {started: {pid: leader, startTime: 1, bootId: readBootId()}});
+    plantFor('reused session', {started: {pid: leader, startTime: 1, bootId: bootId}});
     const left = plantFor('left running', {ended: true, outcome: 'ok', leaveRunning: true});
     innocents.set('that a leave_running function started', start('sleep', ['60'], {NODED_CALL_KEY: left}));
 

@@ -1,3 +1,4 @@
+import {bootId} from '../../lib/base/boot-clock';
 import {expect} from 'chai';
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
@@ -7,7 +8,7 @@ import * as os from 'node:os';
 import {join} from 'node:path';
 import {errnoOf} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
-import {ProcessTrees, readBootId, startTimeOf} from '../../lib/proc/process-tree';
+import {ProcessTrees, startTimeOf} from '../../lib/proc/process-tree';
 import {recoverCalls} from '../../lib/proc/recovery';
 import type {Recovered} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
@@ -60,7 +61,7 @@ describe('what is read back from journals', () => {
     await once(child, 'spawn');
     return child.pid!;
   };
-  const started = (pid: number): object => ({event: 'started', time: 1_764_670_001, pid, start_time: startTimeOf(pid), boot_id: readBootId()});
+  const started = (pid: number): object => ({event: 'started', time: 1_764_670_001, pid, start_time: startTimeOf(pid), boot_id: bootId});
   const exit = (code: number): object => ({event: 'ended', time: 1_764_670_002, exit_code: code, signal: null});
 
   it('comes in the order in which it was accepted', async () => {
@@ -95,7 +96,7 @@ describe('what is read back from journals', () => {
 
   it('is a start that failed if the journal says so', async () => {
     const key = plant([{event: 'ended', time: 1_764_670_002, errno: 'ENOENT', stage: 'exec'}]);
-    expect((await recover()).of(key)?.ending).to.deep.equal({kind: 'not_started', errno: 'ENOENT', stage: 'exec', endedAtMs: 1_764_670_002_000});
+    expect((await recover()).of(key)?.ending).to.deep.equal({kind: 'not_started', errno: 'ENOENT', stage: 'exec', endedAtMs: 1_764_670_002_000, endedBoot: null});
   });
 
   it('is lost without an end, and its process is killed', async () => {

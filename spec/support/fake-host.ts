@@ -49,6 +49,7 @@ export function acceptance(facts: Partial<Acceptance> = {}): Acceptance {
     key: '0123456789abcdef',
     ppid: 4121,
     acceptedAtMs: wallMs(),
+    acceptedBoot: null,
     fnName: 'echo',
     requestId: null,
     role: 'master',

@@ -9,11 +9,11 @@ type Exited = Extract<Ending, {kind: 'exited'}>;
 
 /** Exit 0 with two bytes of JSON, unless said otherwise. */
 export function exited(facts: Partial<Exited> = {}): Exited {
-  return {kind: 'exited', exitCode: 0, signal: null, output: 'json', stdoutBytes: 2, stderrBytes: 0, endedAtMs: wallStartMs + 1000, ...facts};
+  return {kind: 'exited', exitCode: 0, signal: null, output: 'json', stdoutBytes: 2, stderrBytes: 0, endedAtMs: wallStartMs + 1000, endedBoot: null, ...facts};
 }
 
-export const lost: Ending = {kind: 'lost', reason: 'it was gone', endedAtMs: wallStartMs + 1000, stdoutBytes: 10, stderrBytes: 6};
-export const notStarted: Ending = {kind: 'not_started', errno: 'ENOMEM', stage: 'spawn', endedAtMs: wallStartMs + 1000};
+export const lost: Ending = {kind: 'lost', reason: 'it was gone', endedAtMs: wallStartMs + 1000, endedBoot: null, stdoutBytes: 10, stderrBytes: 6};
+export const notStarted: Ending = {kind: 'not_started', errno: 'ENOMEM', stage: 'spawn', endedAtMs: wallStartMs + 1000, endedBoot: null};
 
 export function functionSpec(facts: Partial<FunctionSpec> = {}): FunctionSpec {
   return {

@@ -30,7 +30,7 @@ process.on('SIGTERM', () => {
 void spawner.connect().then(() => {
   const key = drawKey();
   const spec = {name, program: `ganeti:${name}`, maxRunning: null, maxOutputBytes: 1 << 20, killAfterMs: null, urgent: false, leaveRunning: true, user: null, nice: null, config: null};
-  spool.create(key, acceptedLine({key, ppid: process.pid, acceptedAtMs: Date.now(), fnName: name, requestId: null, role: 'local', fingerprint: '', argsBytes: args.length, abortAfterMs: null, reason: null, spooled: true}, true), null, false);
+  spool.create(key, acceptedLine({key, ppid: process.pid, acceptedAtMs: Date.now(), acceptedBoot: null, fnName: name, requestId: null, role: 'local', fingerprint: '', argsBytes: args.length, abortAfterMs: null, reason: null, spooled: true}, true), null, false);
   say(`key ${key}`);
   spawner.spawn({key, spec, requestId: null, traceparent: null, args: Buffer.from(args), accepted: null, spooled: true}, {
     started: (pid) => say(`started ${pid}`),
