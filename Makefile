@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages all-packages ganeti-packages check check-all types spec coverage coverage-all spec-lists fuzz man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
+.PHONY: all packages all-packages ganeti-packages check check-all types spec coverage coverage-all spec-lists fuzz soak man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -98,7 +98,7 @@ check: packages ## types, specs with the coverage floors, man pages: what a chan
 
 check-all: all-packages ## that, and all that needs Ganeti, a second compiler or more time
 	$(MAKE) --no-print-directory check
-	$(MAKE) --no-print-directory coverage-all fuzz
+	$(MAKE) --no-print-directory coverage-all fuzz soak
 
 types: node_modules/.package-lock.json ## does it compile
 	$(TSC) --noEmit -p tsconfig.json
@@ -123,6 +123,10 @@ spec-lists: ## which spec files are in make check, and which in make check-all o
 # A minute of what the specs do for ten seconds.
 fuzz: node_modules/.package-lock.json ## a fuzzer on the fork server's frame parser, for a minute
 	NODED_SPEC_FUZZ_SECONDS=60 $(MOCHA) spec/libexec/forker-fuzz.spec.ts
+
+# A hundred crashes each instead of the twenty of make check.
+soak: build/check/stamp ## noded and its fork server, killed again and again
+	NODED_SPEC_KILLS=100 SPEC_BATCH=1 $(BESIDE) spec/e2e/crash.spec.ts spec/e2e/forker-crashes.spec.ts
 
 man-lint: ## the man pages, as mandoc sees them
 	mandoc -T lint -W warning $(MAN)

@@ -7,7 +7,7 @@ import {NodedDaemon} from '../support/daemon';
 import type {Response} from '../support/daemon';
 import {chooseSeed, randomFrom} from '../support/random';
 
-const rounds = 100;
+const rounds = Number(process.env.NODED_SPEC_KILLS ?? 20);
 const masters = 6;
 /** Answers that are read again until the last round; the others are forgotten after one restart. */
 const keptAnswers = 50;

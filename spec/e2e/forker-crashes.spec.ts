@@ -10,7 +10,7 @@ import {forkServersIn, kill, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
 
 /** Deaths of noded; of the fork server half as many. More by NODED_SPEC_KILLS. */
-const kills = Number(process.env.NODED_SPEC_KILLS ?? 40);
+const kills = Number(process.env.NODED_SPEC_KILLS ?? 20);
 const masters = 8;
 /** Answers that are asked for again after each round. */
 const rechecked = 40;
