@@ -4,7 +4,7 @@ import * as os from 'node:os';
 import {dirname, join} from 'node:path';
 import {describeIf} from '../support/as-root';
 import {buildForker, buildForkerOfSlots} from '../support/forker-builds';
-import {ganetiForker, ganetiProblem, makeGanetiNode} from '../support/ganeti-node';
+import {ganetiForker, hasGaneti, makeGanetiNode} from '../support/ganeti-node';
 import {FaultInjector, injectionProblem} from '../support/injected-faults';
 import {forkServersIn, isAlive, kill} from '../support/processes';
 import {SpawnerBench, forkerKind, ganetiKind} from '../support/spawner-bench';
@@ -31,7 +31,7 @@ interface Kind {
 
 const kinds: readonly Kind[] = [
   {usual: forkerKind('noded-forker', buildForker), small: forkerKind('noded-forker', () => buildForkerOfSlots(slots))},
-  ...(ganetiProblem() === null ? [{usual: ganetiKind, small: forkerKind('noded-ganeti', () => smallGaneti(directory), (runDir) => makeGanetiNode(dirname(runDir)).env)}] : []),
+  ...(hasGaneti ? [{usual: ganetiKind, small: forkerKind('noded-ganeti', () => smallGaneti(directory), (runDir) => makeGanetiNode(dirname(runDir)).env)}] : []),
 ];
 
 /** It leaves a process in a session of its own, and says its pid. */

@@ -1,30 +1,10 @@
 import {expect} from 'chai';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
-import {describeIf} from '../support/as-root';
 import {NodedDaemon} from '../support/daemon';
+import {signaller} from '../support/early-signals';
 import {fixtures} from '../support/fixtures';
-import {ganetiProblem} from '../support/ganeti-node';
-import {GanetiNoded} from '../support/ganeti-noded';
 import {until} from '../support/until';
-
-/** A module that has noded signal itself while its program is loaded, while it locks its files, and after its fork server was started. */
-function signaller(signal: NodeJS.Signals): string {
-  return `
-    const Module = require('node:module');
-    const processes = require('node:child_process');
-    const signalled = (object, name, isIt) => {
-      const original = object[name];
-      object[name] = function (...args) {
-        if (isIt(args[0])) process.kill(process.pid, '${signal}');
-        return original.apply(this, args);
-      };
-    };
-    signalled(Module, '_load', (file) => /main\\/(ganeti-)?noded$/.test(file));
-    signalled(processes, 'spawnSync', (file) => file === 'flock');
-    signalled(processes, 'spawn', (file) => /noded-(forker|ganeti)$/.test(file));
-  `;
-}
 
 describe('a signal that comes before noded is ready', function () {
   this.timeout(60_000);
@@ -64,21 +44,5 @@ describe('a signal that comes before noded is ready', function () {
     fs.writeFileSync(preload, '');
     await daemon.start();
     expect((await daemon.waitForFunction(id, 0)).json.result).to.equal(true);
-  });
-});
-
-describeIf('a SIGHUP that comes before ganeti-noded is ready', ganetiProblem(), function (this: Mocha.Suite) {
-  this.timeout(60_000);
-  let node: GanetiNoded;
-  before(() => (node = new GanetiNoded()));
-  after(() => node.dispose());
-
-  it('waits, and one reload follows', async () => {
-    const preload = join(node.directory, 'signaller.js');
-    fs.writeFileSync(preload, signaller('SIGHUP'));
-    await node.start([], ['env', `NODE_OPTIONS=--require ${preload}`]);
-    await until('it has been carried out', () => node.log.includes('reloaded certificates'));
-    expect((await node.stop()).code).to.equal(0);
-    expect(node.log.match(/reloaded certificates/g)).to.have.length(1);
   });
 });

@@ -8,13 +8,20 @@ export const ganetiForker = join(__dirname, '../../libexec/noded-ganeti');
 /** Where the distribution puts Ganeti's modules. */
 export const ganetiShare = '/usr/share/ganeti/default';
 
+function problemHere(): string | null {
+  const installed = fs.existsSync(join(ganetiShare, 'ganeti/server/noded.py'));
+  return !installed ? 'the Debian package ganeti is not installed' : process.getuid?.() === 0 ? null : 'only root can give files to the users of Ganeti';
+}
+
 /** Why functions of Ganeti cannot be run here; null if they can. Under CI they must be there. */
 export function ganetiProblem(): string | null {
-  const installed = fs.existsSync(join(ganetiShare, 'ganeti/server/noded.py'));
-  const problem = !installed ? 'the Debian package ganeti is not installed' : process.getuid?.() === 0 ? null : 'only root can give files to the users of Ganeti';
+  const problem = problemHere();
   if (problem !== null && process.env.CI === 'true') throw new Error(problem);
   return problem;
 }
+
+/** For tables of spawners, which `make check` has, too: `make check-all` installs Ganeti before it runs them. */
+export const hasGaneti: boolean = problemHere() === null;
 
 export interface GanetiNode {
   /** Below it is what Ganeti takes for /var/lib/ganeti and the like. */

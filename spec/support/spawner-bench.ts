@@ -18,7 +18,7 @@ import {JsonScanner} from '../../lib/rpc/json-scan';
 import {acceptance} from './fake-host';
 import {writeFunction} from './daemon';
 import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
-import {ganetiForker, ganetiProblem, makeGanetiNode} from './ganeti-node';
+import {ganetiForker, hasGaneti, makeGanetiNode} from './ganeti-node';
 import {allProcesses, forkServersIn, isAlive, kill, processesWith} from './processes';
 import {until} from './until';
 
@@ -58,7 +58,7 @@ export const spawnerKinds: readonly SpawnerKind[] = [
   {name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), open: async () => {}, close: async () => {}})},
   forkerKind('fork-spawner', buildForker),
   ...(sanitizedForkerProblem() === null ? [forkerKind('fork-spawner, sanitized', buildSanitizedForker)] : []),
-  ...(ganetiProblem() === null ? [ganetiKind] : []),
+  ...(hasGaneti ? [ganetiKind] : []),
 ];
 
 /** One spawn, and what its sink was told. */
