@@ -55,6 +55,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['environment', 'what a function process finds'],
     ['process-tree', 'what a function left behind'],
     ['unspooled', 'pipes instead of the spool'],
+    ['witness', 'the parent of a process that noded starts itself'],
     ['child-spawner', 'starts over the spool or pipes, sweeps the tree, examines the output'],
     ['fork-frames', 'what is said between noded and a fork server'],
     ['fork-server', 'finds or starts the process that frames go to'],

@@ -1,4 +1,5 @@
 /** What became of a call: the closed list of DESIGN.md section 4, shared by core, wire and client. */
+import {constants} from 'node:os';
 import type {BootTime} from './boot-clock';
 
 export const outcomes = [
@@ -66,6 +67,15 @@ export type Ending =
   | (Ended & OutputSizes & {readonly kind: 'lost'; readonly reason: string});
 
 const nothingWritten: OutputSizes = {stdoutBytes: 0, stderrBytes: 0};
+
+/** Synonyms that Node does not use when it names the signal that ended a process. */
+const synonyms = new Set(['SIGIOT', 'SIGPOLL', 'SIGUNUSED']);
+const signalNames = new Map(Object.entries(constants.signals).filter(([name]) => !synonyms.has(name)).map(([name, number]) => [number as number, name]));
+
+/** The name of a signal; `SIG34` to `SIG64` of real-time ones, which have no other. */
+export function signalName(signal: number): string {
+  return signalNames.get(signal) ?? `SIG${signal}`;
+}
 
 /** What there is of its output. */
 export function writtenOf(ending: Ending): OutputSizes {

@@ -1,10 +1,8 @@
 /**
- * A spawner over node:child_process, with the spool's files as standard streams. It needs Node and
- * util-linux: Node cannot set a child's resource limits, so prlimit(1) sets them on itself and becomes
- * the function.
+ * A spawner over node:child_process, with the spool's files as standard streams. It needs Node, util-linux
+ * and perl: Node cannot set a child's resource limits, so prlimit(1) sets them on itself and becomes the
+ * function; and a witness says how that ended, because Node cannot.
  */
-import {spawn} from 'node:child_process';
-import type {ChildProcess} from 'node:child_process';
 import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'node:fs';
 import {bootId, momentNow} from '../base/boot-clock';
 import type {Moment} from '../base/boot-clock';
@@ -14,13 +12,15 @@ import {limits} from '../base/limits';
 import type {Ending, KnownSizes} from '../base/outcome';
 import {endedLine, startedLine} from '../call/journal';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
-import {conclude, sizesNow} from './ending';
+import {conclude, endingOfLost, sizesNow} from './ending';
 import {environment} from './environment';
 import type {OutputScanner} from './output';
 import {startTimeOf} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 import {UnspooledStreams} from './unspooled';
+import {Witness, witnessPrograms} from './witness';
+import type {WaitStatus, WitnessSink} from './witness';
 
 const prlimit = '/usr/bin/prlimit';
 /** What select(2) can take; Node raises its own soft limit to the hard one and children would inherit that. */
@@ -34,7 +34,7 @@ export interface ChildSpawnerOptions {
 }
 
 /** The command that limits itself and becomes the function. One byte over the limit is allowed, so that passing it shows. */
-function commandLine({spec}: SpawnRequest, hardNoFile: number): readonly [string, ...string[]] {
+function commandLine({spec}: SpawnRequest, hardNoFile: number): readonly string[] {
   // What a function leaves running would have the limit for life: a daemon's log, a virtual machine's disk.
   const fileBytes = spec.leaveRunning ? 'unlimited' : String(spec.maxOutputBytes + 1);
   const limited = [prlimit, `--fsize=${fileBytes}`, `--nofile=${Math.min(softNoFile, hardNoFile)}:`, spec.program] as const;
@@ -72,10 +72,12 @@ export class ChildSpawner implements Spawner {
 
   constructor(readonly options: ChildSpawnerOptions) {
     let missing: string | null = null;
-    try {
-      accessSync(prlimit, constants.X_OK);
-    } catch {
-      missing = `${prlimit} of util-linux is missing`;
+    for (const program of [prlimit, ...witnessPrograms]) {
+      try {
+        accessSync(program, constants.X_OK);
+      } catch {
+        missing = `${program} is missing`;
+      }
     }
     this.unavailable = missing;
   }
@@ -85,14 +87,16 @@ export class ChildSpawner implements Spawner {
   }
 }
 
-interface Exit extends Moment {
-  readonly exitCode: number | null;
-  readonly signal: string | null;
-}
+type Exit = Moment & WaitStatus;
 
-class ChildFunction implements FunctionProcess {
-  private child: ChildProcess | null = null;
+class ChildFunction implements FunctionProcess, WitnessSink {
+  private witness: Witness | null = null;
   private unspooled: UnspooledStreams | null = null;
+  /** 0 until it is known. */
+  private pid = 0;
+  private startTime = 0;
+  /** The hardest signal that was asked for before that. */
+  private wanted: 'terminate' | 'kill' | null = null;
   hasEnded = false;
   /** What was being done when a start failed. */
   private stage: 'open' | 'spawn' = 'open';
@@ -103,66 +107,58 @@ class ChildFunction implements FunctionProcess {
     private readonly sink: SpawnSink,
   ) {
     try {
-      this.child = this.start();
+      this.witness = this.start();
     } catch (error) {
       setImmediate(() => sink.ended(this.notStarted(errnoOf(error), this.stage)));
-      return;
     }
-    const {child} = this;
-    child.once('error', (error) => {
-      // After a start, 'error' tells of a signal or a message that failed, not of an end.
-      if (child.pid === undefined) sink.ended(this.notStarted(errnoOf(error), this.stage));
-    });
-    if (child.pid === undefined) return; // 'error' follows
-    this.announce(child.pid);
-    // In an exit callback others may have been reaped whose callbacks are still to come: signal nobody here.
-    child.once('exit', (exitCode, signal) => {
-      this.hasEnded = true;
-      const exit = {exitCode, signal, ...momentNow()};
-      setImmediate(() => void this.end(exit));
-    });
   }
 
   signal(what: 'terminate' | 'kill'): void {
-    const pid = this.child?.pid;
-    if (pid === undefined || this.hasEnded) return;
+    if (this.pid === 0 && this.wanted !== 'kill') this.wanted = what;
+    if (this.pid === 0 || this.hasEnded) return;
+    // Its witness may have reaped it just now, and the report be on the way here: the number may become another's.
+    const holder = startTimeOf(this.pid);
+    if (holder !== 0 && holder !== this.startTime) return;
     for (const name of what === 'kill' ? (['SIGKILL'] as const) : (['SIGTERM', 'SIGCONT'] as const)) {
-      try {
-        process.kill(-pid, name);
-      } catch (error) {
-        // ESRCH: it has ended and its exit is on the way here. EPERM: all that is left runs as somebody else.
-        if (errnoOf(error) !== 'ESRCH') this.warn(`cannot send ${name}: ${messageOf(error)}`);
-      }
+      // Just forked it has no group yet, only itself.
+      if (!this.send(-this.pid, name)) this.send(this.pid, name);
     }
   }
 
-  private start(): ChildProcess {
+  /** False if there is nobody. */
+  private send(target: number, name: NodeJS.Signals): boolean {
+    try {
+      process.kill(target, name);
+    } catch (error) {
+      if (errnoOf(error) === 'ESRCH') return false;
+      // EPERM: all that is left runs as somebody else.
+      this.warn(`cannot send ${name}: ${messageOf(error)}`);
+    }
+    return true;
+  }
+
+  private start(): Witness {
     const {request, spawner} = this;
-    const [command, ...args] = commandLine(request, spawner.hardNoFile);
-    const options = {
-      argv0: command,
-      cwd: '/',
-      env: environment(request),
-      detached: true,
-      ...(request.spec.user === null ? {} : {uid: request.spec.user.uid, gid: request.spec.user.gid}),
-    };
+    const command = commandLine(request, spawner.hardNoFile);
+    const options = {cwd: '/', env: environment(request), ...(request.spec.user === null ? {} : {uid: request.spec.user.uid, gid: request.spec.user.gid})};
     if (!request.spooled) {
-      const child = spawn(command, args, {...options, stdio: ['pipe', 'pipe', 'pipe']});
-      this.unspooled = new UnspooledStreams(child, request.args!);
-      return child;
+      const witness = new Witness(command, options, ['pipe', 'pipe', 'pipe'], this);
+      this.unspooled = new UnspooledStreams(witness.process, request.args!);
+      return witness;
     }
     const {stdin, stdout, stderr} = spawner.options.spool.openStreams(request.key);
     this.stage = 'spawn';
     try {
-      return spawn(command, args, {...options, stdio: [stdin, stdout, stderr]});
+      return new Witness(command, options, [stdin, stdout, stderr], this);
     } finally {
       for (const fd of [stdin, stdout, stderr]) closeSync(fd);
     }
   }
 
-  private announce(pid: number): void {
-    const startTime = startTimeOf(pid);
-    this.journal(startedLine({pid, startTime, bootId, atMs: wallMs()}));
+  forked(pid: number): void {
+    this.pid = pid;
+    this.startTime = startTimeOf(pid);
+    this.journal(startedLine({pid, startTime: this.startTime, bootId, atMs: wallMs()}));
     if (this.spawner.resetsOomScore) {
       try {
         writeFileSync(`/proc/${pid}/oom_score_adj`, '0');
@@ -170,8 +166,32 @@ class ChildFunction implements FunctionProcess {
         if (errnoOf(error) !== 'ENOENT') this.warn(`cannot reset oom_score_adj: ${messageOf(error)}`);
       }
     }
-    // Before any 'exit': libuv reaps in a later turn of the loop.
-    process.nextTick(() => this.sink.started(pid));
+    this.sink.started(pid);
+    if (this.wanted !== null) this.signal(this.wanted);
+    this.witness!.go();
+  }
+
+  failed(errno: string): void {
+    this.sink.ended(this.notStarted(errno, 'spawn'));
+  }
+
+  ended(status: WaitStatus): void {
+    this.hasEnded = true;
+    void this.end({...status, ...momentNow()});
+  }
+
+  gone(): void {
+    void this.lose();
+  }
+
+  private async lose(): Promise<void> {
+    const {key, spec} = this.request;
+    const {spool, trees} = this.spawner.options;
+    const root = {key, pid: this.pid, startTime: this.startTime};
+    if (spec.leaveRunning) trees.killLeader(root);
+    else trees.sweep(root);
+    await trees.idle();
+    this.sink.ended(endingOfLost(key, 'the process that was to tell of its end died', spool));
   }
 
   private async end(exit: Exit): Promise<void> {
@@ -181,7 +201,7 @@ class ChildFunction implements FunctionProcess {
     const errno = this.execFailure(exit.exitCode);
     this.sink.ended(errno === null ? await this.ending(exit) : this.notStarted(errno, 'exec'));
     // After the answer, which it must not delay.
-    if (!spec.leaveRunning) trees.sweep({key, pid: this.child?.pid ?? 0, startTime: null});
+    if (!spec.leaveRunning) trees.sweep({key, pid: this.pid, startTime: null});
   }
 
   private async ending(exit: Exit): Promise<Ending> {
@@ -225,6 +245,6 @@ class ChildFunction implements FunctionProcess {
   }
 
   private warn(message: string): void {
-    this.spawner.options.log.warn({key: this.request.key, fn_name: this.request.spec.name, pid: this.child?.pid}, message);
+    this.spawner.options.log.warn({key: this.request.key, fn_name: this.request.spec.name, pid: this.pid}, message);
   }
 }

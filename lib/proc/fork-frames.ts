@@ -3,8 +3,8 @@
  * a body. libexec/noded-forker.c has the table of them. Bounded on both sides; a malformed one ends the
  * connection and nothing else.
  */
-import {constants} from 'node:os';
 import {errnoName} from '../base/errors';
+import {signalName} from '../base/outcome';
 import {isKey} from '../call/call-id';
 import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
@@ -56,9 +56,6 @@ export interface EndedFrame {
   readonly noted: Output | null;
 }
 
-/** Synonyms that Node does not use when it names the signal that ended a process. */
-const synonyms = new Set(['SIGIOT', 'SIGPOLL', 'SIGUNUSED']);
-const signalNames = new Map(Object.entries(constants.signals).filter(([name]) => !synonyms.has(name)).map(([name, number]) => [number as number, name]));
 
 /** Length and type. */
 const headBytes = 5;
@@ -189,7 +186,7 @@ function readEnded(body: Buffer): EndedFrame {
     type: 'ended',
     key: keyOf(body),
     exitCode: kind === 0 ? code : null,
-    signal: kind === 1 ? (signalNames.get(code) ?? `SIG${code}`) : null,
+    signal: kind === 1 ? signalName(code) : null,
     errno: kind === 2 ? errnoName(code) : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
     endedAtMs: body.readUInt32LE(at + 6) + body.readInt32LE(at + 10) * 2 ** 32,

@@ -10,6 +10,8 @@ import type {Run, SpawnerBench} from '../support/spawner-bench';
 /** Signals of signal(7) whose default action ends nothing. */
 const harmless = ['SIGCHLD', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGTTIN', 'SIGTTOU', 'SIGURG', 'SIGWINCH'].map((name) => os.constants.signals[name as NodeJS.Signals]);
 const deadly = Array.from({length: 31}, (_, index) => index + 1).filter((signal) => !harmless.includes(signal));
+/** They have no names; glibc keeps 32 and 33 for itself. */
+const realTime = Array.from({length: 31}, (_, index) => index + 34);
 const batchSize = 32;
 
 /** Many runs, some at a time. */
@@ -34,6 +36,13 @@ describeSpawners('how a function process ended', (bench) => {
     const runs = await runAll(bench(), spec, deadly);
     const seen = runs.map(({ending}) => ending?.kind === 'exited' && ending.exitCode === null && os.constants.signals[ending.signal as NodeJS.Signals]);
     expect(seen).to.deep.equal(deadly);
+  });
+
+  it('reports every real-time signal, which is no success', async () => {
+    const spec = bench().define('realtime', '#!/usr/bin/perl\nmy $signal = <STDIN>; $| = 1; print "1\n"; kill $signal, $$; sleep 60;\n');
+    const runs = await runAll(bench(), spec, realTime);
+    expect(runs.map(({ending}) => ending?.kind === 'exited' && ending.exitCode === null && ending.signal)).to.deep.equal(realTime.map((signal) => `SIG${signal}`));
+    for (const {ending} of runs) expect(outcomeOf(ending!, null)).to.equal('signaled');
   });
 
   it('writes start and end to the journal, with what tells the pid from its reuse', async () => {
