@@ -13,7 +13,11 @@ import {signalName} from '../base/outcome';
 /** What it needs besides Node. */
 export const witnessPrograms = ['/usr/bin/perl', '/usr/bin/setsid'] as const;
 
-/** On descriptor 3 it says `PID`, or `-ERRNO`, and the wait status in the end, a line each; a byte there is the word to begin. */
+/**
+ * On descriptor 3 it says `PID`, or `-ERRNO`, and the wait status in the end, a line each; a byte there is the word to begin.
+ * It stays until noded has closed it: the word to a process that was killed before would fail where the witness has
+ * left, and Node throws away what it has not read yet of a socket that fails.
+ */
 const script = `
 my ($key, @command) = @ARGV;
 open(my $noded, '+<&=', 3) or die;
@@ -30,6 +34,7 @@ exit if !defined $pid;
 close STDIN; close STDOUT; close STDERR;
 waitpid($pid, 0);
 syswrite($noded, "$?\\n");
+1 while sysread($noded, my $rest, 16);
 `;
 
 /** What wait(2) says of an end. */
@@ -102,6 +107,7 @@ export class Witness {
   private finish(tell: () => void): void {
     if (this.isOver) return;
     this.isOver = true;
+    this.reports?.destroy();
     tell();
   }
 }

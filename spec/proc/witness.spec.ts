@@ -39,6 +39,25 @@ describe('the witness of a function process', () => {
     await until('it has gone', () => !isAlive(witness));
   });
 
+  it('says how its process ended that was killed before the word to begin', async () => {
+    const said = await new Promise((resolve) => {
+      const sink: WitnessSink = {
+        forked: (pid) => {
+          process.kill(pid, 'SIGKILL');
+          // The witness has said so, and could have left, before anything of it is read here.
+          const busyUntil = performance.now() + 500;
+          while (performance.now() < busyUntil) fs.statSync('/proc');
+          witness.go();
+        },
+        failed: resolve,
+        ended: resolve,
+        gone: () => resolve('gone'),
+      };
+      const witness = new Witness(['/bin/true'], {}, ['pipe', 'pipe', 'pipe'], sink);
+    });
+    expect(said).to.deep.equal({exitCode: null, signal: 'SIGKILL'});
+  });
+
   it('runs nothing for a noded that died before it had the pid on file', async () => {
     const marker = join(bench.root, 'marker');
     const sink = {pid: 0, forked: (pid: number) => (sink.pid = pid), failed: () => {}, ended: () => {}, gone: () => {}};
