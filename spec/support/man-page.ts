@@ -20,6 +20,11 @@ function unescape(text: string): string {
   return plain.replace(/\\e/g, '\\');
 }
 
+/** A page as it is shown on a wide terminal. */
+function render(input: string): string {
+  return execFileSync('mandoc', ['-T', 'ascii', '-O', 'width=200'], {encoding: 'utf8', input}).replace(/.\x08/g, '');
+}
+
 export class ManPage {
   readonly path: string;
   readonly source: string;
@@ -69,10 +74,14 @@ export class ManPage {
     return unescape(block[1]!);
   }
 
+  /** The whole page as it is shown, without what is to be copied as it stands. */
+  prose(): string {
+    return render(this.source.replace(/^\.Bd -literal[^]*?^\.Ed$/gm, ''));
+  }
+
   /** One section as it is shown, all white space as single blanks. */
   shown(title: string): string {
-    const text = execFileSync('mandoc', ['-T', 'ascii', '-O', 'width=200', this.path], {encoding: 'utf8'}).replace(/.\x08/g, '');
-    const section = new RegExp(`^${title}\n([^]*?)^\\S`, 'm').exec(text)?.[1];
+    const section = new RegExp(`^${title}\n([^]*?)^\\S`, 'm').exec(render(this.source))?.[1];
     if (section === undefined) throw new Error(`${this.name} shows no section ${title}`);
     return section.replace(/\s+/g, ' ').trim();
   }
