@@ -1,8 +1,7 @@
 /** Little output stands in the journal, and in no file: noded-forker does that, and the spool reads it. */
 import {expect} from 'chai';
 import * as fs from 'node:fs';
-import {acceptedLine, readJournal} from '../../lib/call/journal';
-import {acceptance} from '../support/fake-host';
+import {readJournal} from '../../lib/call/journal';
 import {isIdle} from '../support/injected-faults';
 import {SpawnerBench, spawnerKinds} from '../support/spawner-bench';
 import type {Run} from '../support/spawner-bench';
@@ -113,12 +112,12 @@ for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner
       const spec = bench.define('waits', '#!/bin/sh\n');
       fs.copyFileSync('/bin/true', spec.program);
       const fd = fs.openSync(spec.program, 'r+');
-      const line = (key: string): string => acceptedLine(acceptance({key}), false);
-      const named = (run: Run): void => bench.spool.putOnFile(run.key, line(run.key));
-      const [whole, empty] = [bench.spawn(spec, {meanwhile: (key) => bench.spool.putOnFile(key, line(key))}), bench.spawn(spec, {meanwhile: (key) => fs.writeFileSync(`${bench.runDir}/calls/${key}.call`, '')})];
+      let line = '';
+      const name = (key: string, accepted: string): void => bench.spool.putOnFile(key, (line = accepted));
+      const [whole, empty] = [bench.spawn(spec, {meanwhile: name}), bench.spawn(spec, {meanwhile: (key) => fs.writeFileSync(`${bench.runDir}/calls/${key}.call`, '')})];
       try {
         await until('it was busy', () => bench.warnings.some((warning) => warning.includes('is being written')));
-        named(whole);
+        name(whole.key, line);
         expect(fs.existsSync(`${bench.runDir}/calls/${whole.key}.call`)).to.equal(true);
       } finally {
         fs.closeSync(fd);

@@ -101,8 +101,8 @@ export interface SpawnOptions {
   readonly requestId?: string | null;
   readonly traceparent?: string | null;
   readonly unspooled?: boolean;
-  /** Called when the files are made and nothing is started yet. */
-  readonly meanwhile?: (key: string) => void;
+  /** Called when the files are made and nothing is started yet, with the first line of the journal. */
+  readonly meanwhile?: (key: string, accepted: string) => void;
   /** Called the moment its end is reported. */
   readonly atEnd?: () => void;
 }
@@ -175,7 +175,7 @@ export class SpawnerBench {
     const line = acceptedLine(acceptance({key: run.key}), spec.leaveRunning);
     const {makesJournals} = this.spawner;
     if (!unspooled) this.spool.create(run.key, makesJournals ? null : line, inline ? null : bytes, false);
-    meanwhile?.(run.key);
+    meanwhile?.(run.key, line);
     run.process = this.spawner.spawn({key: run.key, spec, requestId, traceparent, args: inline || unspooled ? bytes : null, accepted: makesJournals && !unspooled ? line : null, spooled: !unspooled}, {
       started: (pid) => {
         run.events.push('started');
