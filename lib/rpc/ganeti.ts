@@ -13,7 +13,7 @@ import {checkBodyHeaders, checkMethod, readBytes} from './http-request';
 import type {RefusalWriter} from './http-reply';
 import {start, wait} from './operations';
 import type {Caller, OperationContext} from './operations';
-import {callError, resultGone, resultPiece} from './reply';
+import {callError, resultGone, stdoutPiece} from './reply';
 import type {Piece, Reply} from './reply';
 
 export interface GanetiOptions {
@@ -36,9 +36,11 @@ function pairOf(call: Call, context: OperationContext): Piece {
   if (call.ending === null) context.table.naming(call);
   if (call.ending === null) return failure(`this node daemon ends before ${call.accepted.fnName} does, which goes on as call ${callIdOf(call)}`);
   const error = callError(call);
-  if (error !== null) return failure(error.message);
+  // A pair that is no JSON is one all the same: Ganeti's serializer writes NaN and Infinity, and its clients read them.
+  // It is whole, because noded-ganeti exits with 0 only after it has written all of it.
+  if (error !== null && error.code !== 'invalid_output') return failure(error.message);
   if (call.ending.kind !== 'exited' || call.ending.stdoutBytes === 0) return failure('the function ended without a result');
-  return resultPiece(call, context.files, limits.maxInlineResultBytes);
+  return stdoutPiece(call, call.ending, context.files, limits.maxInlineResultBytes);
 }
 
 /** Its caller has the answer, or has gone: nobody else can name the call, but for those who look at the node. */

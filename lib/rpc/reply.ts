@@ -4,7 +4,7 @@ import {monotonicMs, msToSeconds, wallMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {hasResult, writtenOf} from '../base/outcome';
-import type {Outcome, VisibleState} from '../base/outcome';
+import type {Ending, Outcome, VisibleState} from '../base/outcome';
 import {callIdOf} from '../call/call-record';
 import type {Call} from '../call/call-record';
 import {writeAnswer} from './protocol-answer';
@@ -150,14 +150,20 @@ export function resultGone(call: Call): NodedError {
   return call.refusal ?? new NodedError('call_expired', {callId: callIdOf(call), outcome: call.outcome ?? 'lost'});
 }
 
+type Exited = Extract<Ending, {readonly kind: 'exited'}>;
+
 /** The result's bytes; `null` unless stdout is the result. Throws call_expired if somebody removed its file. */
 export function resultPiece(call: Call, files: ResultFiles, maxInlineBytes: number): Piece {
   const {ending, outcome} = call;
   if (ending?.kind !== 'exited' || outcome === null || !hasResult(outcome, ending)) return Buffer.from('null');
+  return stdoutPiece(call, ending, files, maxInlineBytes);
+}
+
+/** All that an ended function wrote. Throws call_expired if somebody removed its file. */
+export function stdoutPiece(call: Call, {stdoutBytes: byteLength, inJournal}: Exited, files: ResultFiles, maxInlineBytes: number): Piece {
   const {key} = call.accepted;
-  const byteLength = ending.stdoutBytes;
   // What stands in the journal has no file to be streamed from, and is little.
-  const bytes = byteLength <= maxInlineBytes || ending.inJournal === true ? files.readStdout(key, byteLength) : null;
+  const bytes = byteLength <= maxInlineBytes || inJournal === true ? files.readStdout(key, byteLength) : null;
   if ((bytes ?? {byteLength: files.sizes(key).stdoutBytes}).byteLength < byteLength) throw resultGone(call);
   return bytes ?? {byteLength, open: () => files.stream(key, byteLength)};
 }

@@ -64,6 +64,31 @@ describeIf('the classic protocol', ganetiProblem(), function () {
     expect((await node.ask('/spec_give', '[]')).text).to.equal('[true, {"nano": 1795333344142123456, "one": 1.0, "big": 123456789012345678901234567890, "tiny": 1e-07, "text": "\\u00e9</script>"}]\n');
   });
 
+  describe('gives numbers that JSON has not as the serializer of this Ganeti writes them', () => {
+    /** What Ganeti's own daemon sends. */
+    const written = (count: number): string =>
+      execFileSync('/usr/bin/python3', ['-c', `from ganeti import serializer; import sys; sys.stdout.write(serializer.DumpJson((True, [float("nan"), float("inf"), {"least": -float("inf")}] * ${count})).decode("ascii"))`], {encoding: 'utf8', env: {PYTHONPATH: ganetiShare}, maxBuffer: 1 << 26});
+
+    it('which is as Python spells them', () => {
+      expect(written(1)).to.equal('[true, [NaN, Infinity, {"least": -Infinity}]]\n');
+    });
+
+    for (const count of [1, 1_000, 100_000]) {
+      it(`${3 * count} of them`, async () => {
+        const {status, text} = await node.ask('/spec_no_numbers', `[${count}]`);
+        expect([status, text === written(count)], text.slice(0, 200)).to.deep.equal([200, true]);
+        await forgotten();
+      });
+    }
+
+    it('but not to StartFunction, whose answer is JSON', async () => {
+      const {status, json} = await node.put('StartFunction', {fn_name: 'spec_no_numbers', fn_args: [1], timeout: 20});
+      expect([status, json.result, json.call.outcome]).to.deep.equal([200, null, 'invalid_output']);
+      expect(json.error!.message).to.include('not one JSON value');
+      await node.put('ForgetFunction', {fnc_id: json.call.id});
+    });
+  });
+
   it('takes UTF-8 in a body for what it is', async () => {
     expect((await node.ask('/spec_length', Buffer.from('["é→"]'))).text).to.equal('[true, 2]\n');
   });

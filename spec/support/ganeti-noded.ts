@@ -38,6 +38,9 @@ const oddFunctions = `
   def perspective_spec_give(params):
     return {"nano": 1795333344142123456, "one": 1.0, "big": 123456789012345678901234567890, "tiny": 1e-7, "text": u"\\xe9</script>"}
   @staticmethod
+  def perspective_spec_no_numbers(params):
+    return [float("nan"), float("inf"), {"least": -float("inf")}] * params[0]
+  @staticmethod
   def perspective_spec_length(params):
     return len(params[0])
   @staticmethod
