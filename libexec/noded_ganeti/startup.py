@@ -18,6 +18,12 @@ def _fail(what, error):
     sys.exit(71)
 
 
+def _advice(error):
+    """Ganeti needs modules that Python has no more from 3.12 on: 3.1 the first, 3.0 both. Debian has packages of them."""
+    package = {'asyncore': 'python3-pyasyncore', 'asynchat': 'python3-standard-asynchat'}.get(getattr(error, 'name', None))
+    return '' if package is None else '; Python has it no more from 3.12 on, and Ganeti needs it: install %s' % package
+
+
 def _close_inherited(says_ready):
     for name in os.listdir('/proc/self/fd'):
         if int(name) > _READY or (int(name) == _READY and not says_ready):
@@ -86,7 +92,7 @@ def _prepare(path):
     try:
         loaded = functions.load(run_dir)
     except Exception as error:  # pylint: disable=broad-except
-        _fail('cannot load the functions of Ganeti', '%s: %s' % (type(error).__name__, error))
+        _fail('cannot load the functions of Ganeti', '%s: %s%s' % (type(error).__name__, error, _advice(error)))
     return run_dir, _listen(run_dir), wake, loaded
 
 

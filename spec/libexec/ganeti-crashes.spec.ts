@@ -12,7 +12,7 @@ import {readJournal} from '../../lib/call/journal';
 import {writeStart} from '../../lib/proc/fork-frames';
 import {describeIf} from '../support/as-root';
 import {GanetiBench, startDaemonProcess} from '../support/ganeti-bench';
-import {ganetiForker, ganetiProblem} from '../support/ganeti-node';
+import {ganetiForker, ganetiProblem, ganetiShare} from '../support/ganeti-node';
 import {forkServersIn, isAlive} from '../support/processes';
 import {until} from '../support/until';
 
@@ -144,6 +144,19 @@ describeIf('noded-ganeti and what should not be', ganetiProblem(), () => {
   it('says so and exits 71 when Ganeti cannot be imported', () => {
     expect(run({NODED_GANETI_SHARE: '/nonexistent'}, bench.runDir)).to.deep.equal([71, 'noded-ganeti: cannot load the functions of Ganeti: ModuleNotFoundError: No module named \'ganeti\'\n']);
   });
+
+  // 3.1 has no need of the second any more.
+  const imported = (name: string): boolean => new RegExp(`^import ${name}$`, 'm').test(fs.readFileSync(join(ganetiShare, 'ganeti/daemon.py'), 'utf8'));
+  const gone = [['asyncore', 'python3-pyasyncore'], ['asynchat', 'python3-standard-asynchat']] as const;
+  for (const [name, debian] of ganetiProblem() === null ? gone.filter(([name]) => imported(name)) : []) {
+    it(`says what to install where Python has no ${name} any more, and exits 71`, () => {
+      // What Python 3.12 says of it, on any Python: the module that is found first says so.
+      const share = fs.mkdtempSync(join(bench.root, 'share-'));
+      fs.symlinkSync(join(ganetiShare, 'ganeti'), join(share, 'ganeti'));
+      fs.writeFileSync(join(share, `${name}.py`), `raise ModuleNotFoundError("No module named '${name}'", name="${name}")\n`);
+      expect(run({NODED_GANETI_SHARE: share}, bench.runDir)).to.deep.equal([71, `noded-ganeti: cannot load the functions of Ganeti: ModuleNotFoundError: No module named '${name}'; Python has it no more from 3.12 on, and Ganeti needs it: install ${debian}\n`]);
+    });
+  }
 
   it('says so and exits 71 when Ganeti has no place for its log', () => {
     const [status, stderr] = run({GANETI_ROOTDIR: '/nonexistent/node1'}, bench.runDir);
