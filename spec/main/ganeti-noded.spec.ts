@@ -111,7 +111,7 @@ describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
     };
     const start = (...args: readonly string[]): {status: number | null; stderr: string} => ssd('--start', '--quiet', '--oknodo', '--pidfile', node.pidFile, '--startas', ganetiProgram(), '--chuid', 'root:root', '--', '-b', '127.0.0.1', '-p', String(port), '--no-mlock', ...args);
     const signal = (name: string, ...more: readonly string[]): number | null => ssd('--stop', '--signal', name, '--quiet', ...more, '--pidfile', node.pidFile, '--name', 'ganeti-noded').status;
-    const stop = (): number | null => ssd('--stop', '--quiet', '--oknodo', '--retry', '30', '--pidfile', node.pidFile, '--name', 'ganeti-noded').status;
+    const stop = (...more: readonly string[]): number | null => ssd('--stop', '--quiet', '--oknodo', '--retry', '30', '--pidfile', node.pidFile, ...more, '--name', 'ganeti-noded').status;
     const started = {status: 0, stderr: ''};
 
     it('is started, found, started in vain, and stopped by daemon-util\'s ways', async () => {
@@ -126,6 +126,20 @@ describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
       await noForkServerIn(node.runDir);
       expect(signal('0')).to.equal(1);
       expect(stop()).to.equal(0);
+    });
+
+    it('bears that daemon-util removes the pid file itself, as that of Ganeti 3.1 does, and that somebody has before', async () => {
+      expect(start()).to.deep.equal(started);
+      expect(stop('--remove-pidfile')).to.equal(0);
+      expect(fs.existsSync(node.pidFile)).to.equal(false);
+      expect(start()).to.deep.equal(started);
+      const {pid} = node;
+      const before = node.log.length;
+      fs.rmSync(node.pidFile);
+      expect(ssd('--stop', '--quiet', '--pid', String(pid), '--name', 'ganeti-noded').status).to.equal(0);
+      await until('it has gone', () => !isAlive(pid));
+      expect(node.log.slice(before)).to.match(/ INFO noded ends/).and.not.match(/ (WARNING|ERROR|CRITICAL) /);
+      expect(fs.existsSync(node.pidFile)).to.equal(false);
     });
 
     it('has a name, a session, a directory and files as Ganeti\'s daemons have them', async () => {
