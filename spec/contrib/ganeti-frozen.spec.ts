@@ -5,7 +5,7 @@ import {describeIf} from '../support/as-root';
 import type {NodedDaemon} from '../support/daemon';
 import {isAlive} from '../support/processes';
 import {until} from '../support/until';
-import {GanetiWorld, noGaneti} from './ganeti-world';
+import {GanetiWorld, noGaneti, protocolVersion} from './ganeti-world';
 import type {Master} from './ganeti-world';
 
 const addresses = {well: '127.0.0.1', frozen: '127.0.0.2'};
@@ -42,7 +42,7 @@ describeIf('Ganeti\'s RPC client and a node that stands still', noGaneti, () => 
   it('fails as ever if it stood still from the first', async () => {
     frozen.signal('SIGSTOP');
     const {results} = await master.call('version', addresses);
-    expect(results.well!.payload).to.equal('3000000');
+    expect(results.well!.payload).to.equal(protocolVersion);
     expect(results.frozen!.fail_msg).to.match(/^Error 28: [^;]*$/);
   });
 

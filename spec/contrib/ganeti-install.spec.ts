@@ -9,6 +9,8 @@ import {noGaneti} from './ganeti-world';
 
 const checkout = join(__dirname, '../..');
 const python = '/usr/bin/python3';
+/** What luxid gives to its jobs: the directory of the version. */
+const versionShare = '/usr/share/ganeti/default';
 const whoCalls = 'import ganeti.rpc.node as node; print(node._RpcProcessor.__call__.__module__)';
 
 describeIf('make install-ganeti-rpc', noGaneti, () => {
@@ -17,7 +19,7 @@ describeIf('make install-ganeti-rpc', noGaneti, () => {
   let site: string;
 
   const make = (target: string, ...variables: readonly string[]): void => void execFileSync('make', [target, ...variables], {cwd: checkout, stdio: 'pipe'});
-  const run = (args: readonly string[], share = '/usr/share/ganeti/3.0'): {readonly stdout: string; readonly stderr: string} => {
+  const run = (args: readonly string[], share = fs.realpathSync(versionShare)): {readonly stdout: string; readonly stderr: string} => {
     const {stdout, stderr, status} = spawnSync(python, args, {encoding: 'utf8', cwd: '/', env: {PATH: '/usr/bin:/bin', PYTHONUSERBASE: root, PYTHONPATH: share}});
     expect(status, stderr).to.equal(0);
     return {stdout: stdout.trim(), stderr: stderr.trim()};
@@ -68,7 +70,7 @@ describeIf('make install-ganeti-rpc', noGaneti, () => {
   /** Ganeti, but for one line of its RPC client. */
   function anotherGaneti(from: string, to: string): string {
     const share = join(root, `share-${to.replace(/\W/g, '')}`);
-    const original = fs.realpathSync('/usr/share/ganeti/default/ganeti');
+    const original = fs.realpathSync(join(versionShare, 'ganeti'));
     fs.mkdirSync(join(share, 'ganeti'), {recursive: true});
     for (const name of fs.readdirSync(original)) if (name !== 'rpc') fs.symlinkSync(join(original, name), join(share, 'ganeti', name));
     fs.cpSync(join(original, 'rpc'), join(share, 'ganeti/rpc'), {recursive: true, filter: (path) => !path.includes('__pycache__')});

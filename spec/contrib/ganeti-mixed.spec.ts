@@ -7,7 +7,7 @@ import {describeIf} from '../support/as-root';
 import type {NodedDaemon} from '../support/daemon';
 import {childrenOf} from '../support/processes';
 import {until} from '../support/until';
-import {GanetiWorld, noGaneti} from './ganeti-world';
+import {GanetiWorld, noGaneti, protocolVersion} from './ganeti-world';
 import type {Master} from './ganeti-world';
 
 const [newAddress, oldAddress, changing] = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
@@ -35,15 +35,15 @@ describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
   it('calls both kinds, and remembers the old one', async () => {
     expect(marked()).to.deep.equal([]);
     const {results} = await master.call('version', {new: newAddress, old: oldAddress});
-    expect(results.new).to.include({payload: '3000000', fail_msg: null});
-    expect(results.old).to.include({payload: '3000000', fail_msg: null});
+    expect(results.new).to.include({payload: protocolVersion, fail_msg: null});
+    expect(results.old).to.include({payload: protocolVersion, fail_msg: null});
     expect(marked()).to.deep.equal([`${oldAddress}:${world.port}`]);
   });
 
   it('asks an old node nothing that it does not know, once that is known, from another process neither', async () => {
     const before = tracebacks();
     const another = await world.master();
-    for (const one of [master, another]) expect((await one.call('version', {old: oldAddress})).results.old!.payload).to.equal('3000000');
+    for (const one of [master, another]) expect((await one.call('version', {old: oldAddress})).results.old!.payload).to.equal(protocolVersion);
     expect(tracebacks()).to.equal(before);
     await another.end();
   });
@@ -82,7 +82,7 @@ describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
     const mark = join(world.oldNodes, `${oldAddress}:${world.port}`);
     const before = tracebacks();
     utimesSync(mark, new Date(), new Date(Date.now() - 601_000));
-    expect((await master.call('version', {old: oldAddress})).results.old!.payload).to.equal('3000000');
+    expect((await master.call('version', {old: oldAddress})).results.old!.payload).to.equal(protocolVersion);
     expect(tracebacks()).to.be.above(before);
     expect(marked()).to.deep.equal([`${oldAddress}:${world.port}`]);
   });
@@ -90,14 +90,14 @@ describeIf('Ganeti\'s RPC client in a mixed cluster', noGaneti, () => {
   it('believes no mark from the future', async () => {
     const before = tracebacks();
     utimesSync(join(world.oldNodes, `${oldAddress}:${world.port}`), new Date(), new Date(Date.now() + 3_600_000));
-    expect((await master.call('version', {old: oldAddress})).results.old!.payload).to.equal('3000000');
+    expect((await master.call('version', {old: oldAddress})).results.old!.payload).to.equal(protocolVersion);
     expect(tracebacks()).to.be.above(before);
   });
 
   it('notices an upgrade and a downgrade, and runs a function once on the way', async function () {
     this.timeout(60_000);
     const daemon = await world.oldNode(changing);
-    expect((await master.call('version', {node: changing})).results.node!.payload).to.equal('3000000');
+    expect((await master.call('version', {node: changing})).results.node!.payload).to.equal(protocolVersion);
     expect(marked()).to.include(`${changing}:${world.port}`);
 
     await world.stop(daemon);

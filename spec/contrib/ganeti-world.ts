@@ -23,6 +23,9 @@ const ganetiNoded = '/usr/sbin/ganeti-noded';
 /** Why these specs cannot be shown here, or null. */
 export const noGaneti = [python, `${ganetiPackage}/ganeti/rpc/node.py`, ganetiNoded].every((path) => fs.existsSync(path)) ? null : 'Ganeti is not installed';
 
+/** What `version` gives: 3000000 of Ganeti 3.0, 3010000 of 3.1. */
+export const protocolVersion = noGaneti === null ? execFileSync(python, ['-IB', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(ganetiPackage)}); from ganeti import constants; print(constants.PROTOCOL_VERSION)`], {encoding: 'utf8'}).trim() : '';
+
 export interface RpcResult {
   /** Python's own spelling of the values. */
   readonly data: string;
@@ -85,7 +88,7 @@ const untilFile = 'IFS="[], " read -r none started end rest; started=${started#\
 
 /** Functions that answer as Ganeti's do, with its pair. Arguments come as `[value]`. */
 export const pairFunctions: Readonly<Record<string, FunctionFile>> = {
-  version: sh('echo "[true, 3000000]"'),
+  version: sh(`echo "[true, ${protocolVersion}]"`),
   test_delay: sh('read -r args; args=${args#[}; sleep "${args%]}"; echo "[true, null]"'),
   /** Gives its arguments back. */
   echo_pair: sh('printf "[true, "; cat; echo "]"'),

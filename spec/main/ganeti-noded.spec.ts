@@ -75,7 +75,7 @@ describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
 
   it('says which Ganeti is installed, and how it is used; abbreviated too', async () => {
     const {stdout} = spawnSync('/usr/share/ganeti/default/ganeti-noded', ['--version'], {encoding: 'utf8'});
-    expect(stdout).to.match(/^ganeti-noded \(ganeti\) \d+\.\d+\.\d+\n$/);
+    expect(stdout).to.match(/^ganeti-noded \(ganeti\) \d+\.\d+\.\d+(~(alpha|beta|rc)\d+)?\n$/);
     for (const word of ['--version', '--vers']) expect(await run([word])).to.deep.equal({code: 0, stdout, stderr: ''});
     for (const word of ['-h', '--help', '--he']) {
       const said = await run([word]);
