@@ -108,41 +108,6 @@ export class Authority {
   }
 }
 
-/** The certificates of a Ganeti cluster, as Ganeti makes them: server.pem has key and certificate, which is of version 1 and its own CA. */
-export class GanetiAuthority {
-  /** Key and certificate in one file. */
-  readonly pem: string;
-  private issued = 0;
-
-  /** `days`: of its validity, from now on; negative ones are past. */
-  constructor(
-    private readonly directory: string,
-    days = 2,
-  ) {
-    this.pem = this.make('server', '/CN=ganeti.example.com', days, []);
-  }
-
-  /** client.pem of a node; it trusts server.pem. */
-  issue(name: string, days = 2): TlsPaths {
-    const own = join(this.directory, 'server.crt');
-    const pem = this.make(`client-${++this.issued}`, `/CN=${name}`, days, ['-CA', own, '-CAkey', join(this.directory, 'server.key'), '-set_serial', String(this.issued)]);
-    return {cert: pem, key: pem, ca: own};
-  }
-
-  /** Whoever has server.pem, as at the beginning of a cluster. */
-  get own(): TlsPaths {
-    return {cert: this.pem, key: this.pem, ca: join(this.directory, 'server.crt')};
-  }
-
-  private make(name: string, subject: string, days: number, signer: readonly string[]): string {
-    const [key, request, certificate, pem] = ['key', 'csr', 'crt', 'pem'].map((kind) => join(this.directory, `${name}.${kind}`)) as [string, string, string, string];
-    openssl(this.directory, 'req', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-subj', subject, '-out', request);
-    openssl(this.directory, 'x509', '-req', '-in', request, '-days', String(days), '-out', certificate, ...(signer.length === 0 ? ['-signkey', key] : signer));
-    writeFileSync(pem, Buffer.concat([readFileSync(key), readFileSync(certificate)]), {mode: 0o400});
-    return pem;
-  }
-}
-
 /** SHA-1, as Ganeti writes it: `AB:CD:…`. */
 export function sha1Of({cert}: TlsPaths): string {
   return new X509Certificate(readFileSync(cert)).fingerprint;
