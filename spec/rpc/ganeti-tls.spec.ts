@@ -10,7 +10,7 @@ import {describeIf} from '../support/as-root';
 import {sha1Of} from '../support/certificates';
 import type {TlsPaths} from '../support/daemon';
 import {GanetiAuthority} from '../support/ganeti-certificates';
-import {GanetiNoded} from '../support/ganeti-noded';
+import {GanetiNoded, keepingAgent} from '../support/ganeti-noded';
 import {ganetiProblem} from '../support/ganeti-node';
 import {until} from '../support/until';
 
@@ -66,7 +66,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
   });
 
   it('take the right from an open connection', async () => {
-    const agent = new https.Agent({keepAlive: true, maxSockets: 1});
+    const agent = keepingAgent();
     try {
       expect(await statusOf(node.candidate, agent)).to.equal(200);
       node.writeMap([sha1Of(other)]);
@@ -124,7 +124,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
   });
 
   it('are those of a new server.pem from the next connection on; a bad one is told, and the old one stays', async () => {
-    const agent = new https.Agent({keepAlive: true, maxSockets: 1});
+    const agent = keepingAgent();
     expect(await statusOf(node.candidate, agent)).to.equal(200);
     try {
       const old = fs.readFileSync(node.serverPem);

@@ -2,10 +2,9 @@
 import {expect} from 'chai';
 import {execFileSync, spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
-import * as https from 'node:https';
 import {dirname, join} from 'node:path';
 import {describeIf} from '../support/as-root';
-import {GanetiNoded, ganetiProgram} from '../support/ganeti-noded';
+import {GanetiNoded, ganetiProgram, keepingAgent} from '../support/ganeti-noded';
 import {ganetiProblem, ganetiShare} from '../support/ganeti-node';
 import {RawConnection, parseAnswers} from '../support/raw-http';
 import {until} from '../support/until';
@@ -102,7 +101,7 @@ describeIf('the classic protocol', ganetiProblem(), function () {
   });
 
   it('keeps a connection only for those who ask for that', async () => {
-    const agent = new https.Agent({keepAlive: true, maxSockets: 1});
+    const agent = keepingAgent();
     try {
       for (let round = 0; round < 2; round += 1) {
         const {headers, text} = await node.ask('/version', '[]', {agent});
