@@ -6,7 +6,7 @@ import {join} from 'node:path';
 import {createLog} from '../../lib/base/log';
 import {GanetiSink, ganetiLine} from '../../lib/main/ganeti-log';
 import {describeIf, describeWithMounts} from '../support/as-root';
-import {GanetiNoded} from '../support/ganeti-noded';
+import {GanetiNoded, ganetiProgram} from '../support/ganeti-noded';
 import {ganetiProblem} from '../support/ganeti-node';
 import {until} from '../support/until';
 
@@ -50,6 +50,11 @@ describe('the places of Ganeti\'s log', () => {
 
 describeIf('syslog', ganetiProblem(), () => {
   describeWithMounts('in a /dev of its own', () => {
+    before(function () {
+      this.timeout(60_000);
+      ganetiProgram();
+    });
+
     for (const [use, hasFile] of [['yes', true], ['only', false]] as const) {
       it(`gets every line but debug messages with --syslog ${use}, the file ${hasFile ? 'too' : 'none'}`, async function () {
         this.timeout(60_000);
