@@ -112,6 +112,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['ganeti-config', 'the configuration that all of this comes to'],
     ['ganeti-noded', 'the program in a Ganeti cluster'],
     ['nodectl-exit', 'exit codes of nodectl'],
+    ['nodectl-stdout', 'whether what it prints arrives'],
     ['keygen', 'a command of nodectl that needs no node'],
     ['nodectl-options', 'what its command line says'],
     ['nodectl-output', 'what it prints'],

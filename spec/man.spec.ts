@@ -10,6 +10,8 @@ import {exitCodes as ganetiExitCodes} from '../lib/main/ganeti-noded';
 import {usage as ganetiUsage} from '../lib/main/ganeti-options';
 import {ganetiPaths} from '../lib/main/ganeti-paths';
 import {exitCodes, usage} from '../lib/main/noded';
+import {exitCodes as nodectlExitCodes} from '../lib/main/nodectl-exit';
+import {commandUsages} from '../lib/main/nodectl-usage';
 import {operations} from '../lib/rpc/operations';
 import {ManPage, hasTool, root} from './support/man-page';
 import {configDefaults, limitKeys, namesIn, sourceOf} from './support/sources';
@@ -19,6 +21,7 @@ const ganeti = new ManPage('ganeti-noded.8');
 const nodedConf = new ManPage('noded.conf.5');
 const protocol = new ManPage('noded-protocol.7');
 const functions = new ManPage('noded-functions.7');
+const nodectl = new ManPage('nodectl.1');
 
 const units: Readonly<Record<string, number>> = {characters: 1, s: 1, h: 3600, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30};
 
@@ -94,6 +97,17 @@ function checkQuotes(page: ManPage): number {
   }
   return quoted.length;
 }
+
+describe('nodectl(1)', () => {
+  it('has the usage of the commands as its synopsis', () => {
+    if (!hasTool('mandoc', 'the synopsis of nodectl(1)')) return;
+    expect(nodectl.shown('SYNOPSIS')).to.equal(Object.values(commandUsages).map(({synopsis}) => synopsis).join(' '));
+  });
+
+  it('lists every exit code', () => {
+    expect(nodectl.items('EXIT STATUS').map(({head}) => Number(head))).to.deep.equal(Object.values(nodectlExitCodes));
+  });
+});
 
 describe('ganeti-noded(8)', () => {
   it('has the usage of the program as its synopsis', () => {

@@ -11,6 +11,7 @@ import {peerOf} from '../rpc/tls';
 import {absolutePath} from './absolute-path';
 import {UsageError, exitCodes} from './nodectl-exit';
 import type {ExitCode} from './nodectl-exit';
+import type {Stdout} from './nodectl-stdout';
 
 export interface KeygenOptions {
   /** More names and addresses of the node. */
@@ -116,7 +117,7 @@ async function makeFiles(directory: string, names: readonly string[]): Promise<s
 }
 
 /** Prints the configuration. Throws a UsageError if anything stands in the way: then nothing was made. */
-export async function keygen(stdout: NodeJS.WritableStream, directory: string, {name: names}: KeygenOptions): Promise<ExitCode> {
+export async function keygen(stdout: Stdout, directory: string, {name: names}: KeygenOptions): Promise<ExitCode> {
   const wrong = names.find((name) => !isName(name));
   if (wrong !== undefined) throw new UsageError(`--name ${wrong}: neither a host name nor an address`);
   try {

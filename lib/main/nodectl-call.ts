@@ -6,7 +6,7 @@ import {checkArgs} from '../rpc/client-answers';
 import type {FollowOptions} from '../rpc/client-requests';
 import type {CallReference} from '../rpc/protocol';
 import type {Answer} from '../rpc/protocol-answer';
-import {isForPeople, sayError, widthOf} from './nodectl-context';
+import {isForPeople, sayError} from './nodectl-context';
 import type {Context} from './nodectl-context';
 import {Interrupted, UsageError, exitCodes, worstExit} from './nodectl-exit';
 import type {ExitCode} from './nodectl-exit';
@@ -130,17 +130,19 @@ async function runCalls(context: Context, options: ConnectionOptions, command: C
     return answer;
   };
   const forPeople = isForPeople(context, options);
+  const printed = new Set<string>();
   const onReport = (report: NodeReport<Answer>): void => {
     watcher.ended(report.node);
     if (forPeople) return;
     watcher.clear();
-    context.stdout.write(`${answerJson(report)}\n`);
+    context.stdout.write(`${answerJson(report)}\n`, () => printed.add(report.node));
   };
   const reports = await atNodes(nodes, {action, onReport, signal: context.interrupted, lastKnown: (node) => lastAnswers.get(node)});
   watcher.stop();
   sayWhatWentWrong(context, reports.filter((report) => !isContent(report, command)), tails);
-  if (forPeople) context.stdout.write(forReaders(reports, command, widthOf(context)));
-  sayWhatGoesOn(context, reports, command, options);
+  if (forPeople) context.stdout.write(forReaders(reports, command, context.stdout.columns), () => nodes.forEach(({name}) => printed.add(name)));
+  if (!(await context.stdout.close())) printed.clear();
+  if (!context.stdout.readerLeft) sayHowToComeBack(context, reports.filter((report) => !isContent(report, command) || !printed.has(report.node)), printed, command, options);
   return worstExit(reports.map((report) => (isContent(report, command) ? exitCodes.ok : exitOfAnswer(report, command.starts))));
 }
 
@@ -177,9 +179,19 @@ function sameNodes({nodes, port, cert, key, ca, ssl}: ConnectionOptions): string
   return `${words.join('')}${ssl ? '' : '--no-ssl '}`;
 }
 
-function sayWhatGoesOn(context: Context, reports: readonly NodeReport<Answer>[], command: CallCommand, options: ConnectionOptions): void {
-  const goesOn = reports.filter((report) => (report.value === null ? report.error instanceof Interrupted && report.error.begun : !report.value.finished && !isContent(report, command)));
-  if (goesOn.length === 0) return;
-  for (const {node, value} of goesOn) context.stderr.write(`nodectl: ${node}: still running${value === null ? '' : `: ${value.call.id}`}\n`);
-  context.stderr.write(`nodectl: to wait again: nodectl wait ${sameNodes({...options, nodes: goesOn.map(({node}) => node).join(',')})}${command.comeBack}\n`);
+/** What there is to come back for, with the call's ID if that is known; null if there is nothing. */
+function leftBehind({value, error}: NodeReport<Answer>, printed: boolean): string | null {
+  if (value === null) return error instanceof Interrupted && error.begun ? 'still running' : null;
+  if (!value.finished) return `still running: ${value.call.id}`;
+  return printed ? null : `its answer could not be printed: ${value.call.id}`;
+}
+
+function sayHowToComeBack(context: Context, reports: readonly NodeReport<Answer>[], printed: ReadonlySet<string>, command: CallCommand, options: ConnectionOptions): void {
+  const left = reports.flatMap((report) => {
+    const what = leftBehind(report, printed.has(report.node));
+    return what === null ? [] : [{node: report.node, what}];
+  });
+  if (left.length === 0) return;
+  for (const {node, what} of left) context.stderr.write(`nodectl: ${node}: ${what}\n`);
+  context.stderr.write(`nodectl: to wait again: nodectl wait ${sameNodes({...options, nodes: left.map(({node}) => node).join(',')})}${command.comeBack}\n`);
 }

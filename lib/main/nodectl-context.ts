@@ -7,21 +7,20 @@ import {openNodes} from './nodectl-options';
 import type {ConnectionOptions, OpenNode} from './nodectl-options';
 import {errorLine, valueJson} from './nodectl-output';
 import type {NodeReport} from './nodectl-output';
+import type {Stdout} from './nodectl-stdout';
 
 export interface Context {
   readonly stdin: ReadStream | NodeJS.ReadableStream;
-  readonly stdout: WriteStream;
+  readonly stdout: Stdout;
   readonly stderr: WriteStream;
-  /** Aborted by Ctrl-C, with an Interrupted as its reason. */
+  /** Aborted by Ctrl-C and when nobody reads stdout any more, with an Interrupted as its reason. */
   readonly interrupted: AbortSignal;
 }
 
 /** Whether people read stdout; else programs do. */
 export function isForPeople({stdout}: Context, {json}: ConnectionOptions): boolean {
-  return stdout.isTTY === true && json !== true;
+  return stdout.isTerminal && json !== true;
 }
-
-export const widthOf = ({stdout}: Context): number => stdout.columns || 80;
 
 export function sayError({stderr}: Context, node: string, error: unknown): void {
   if (!(error instanceof Interrupted)) stderr.write(`nodectl: ${node}: ${errorLine(error)}\n`);

@@ -30,6 +30,8 @@ export const exitCodes = {
   unknown: 5,
   /** The node refused, and nothing ran. */
   refused: 6,
+  /** What was to be printed could not be written whole, whatever it was. */
+  notPrinted: 7,
 } as const;
 
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];

@@ -3,7 +3,7 @@ import type {NodeClient} from '../rpc/client';
 import type {JsonObject} from '../rpc/client-answers';
 import {writeCall} from '../rpc/protocol-answer';
 import type {CallInfo} from '../rpc/protocol-answer';
-import {lookAtNodes, widthOf} from './nodectl-context';
+import {lookAtNodes} from './nodectl-context';
 import type {Context} from './nodectl-context';
 import type {ExitCode} from './nodectl-exit';
 import type {ConnectionOptions} from './nodectl-options';
@@ -50,7 +50,7 @@ export function ps(context: Context, options: PsOptions): Promise<ExitCode> {
     ask: async ({client}) => (await (options.all === true ? listCalls(client, {}) : livingCalls(client))).map((call) => new ShownCall(call)),
     show: (reports) => {
       const rows = reports.flatMap(({node, value}) => value.map(({call}) => [node, call.id, call.outcome ?? call.state, seconds(call.elapsed), call.role, call.fnName]));
-      return table(['NODE', 'ID', 'STATE', 'ELAPSED', 'ROLE', 'FUNCTION'], rows, widthOf(context));
+      return table(['NODE', 'ID', 'STATE', 'ELAPSED', 'ROLE', 'FUNCTION'], rows, context.stdout.columns);
     },
   });
 }
@@ -63,7 +63,7 @@ export function functions(context: Context, options: ConnectionOptions): Promise
     ask: ({client}) => client.functions(),
     show: (reports) => {
       const rows = reports.flatMap(({node, value}) => value.map(({fn_name: name, description}) => [node, text(name), text(description)]));
-      return table(['NODE', 'FUNCTION', 'DESCRIPTION'], rows, widthOf(context));
+      return table(['NODE', 'FUNCTION', 'DESCRIPTION'], rows, context.stdout.columns);
     },
   });
 }
@@ -82,7 +82,7 @@ export function status(context: Context, options: ConnectionOptions): Promise<Ex
     ask: ({client}) => client.status(),
     show: (reports) => {
       const rows = reports.flatMap(({node, value}) => flatten(value).map(([name, one]) => [node, name, one]));
-      return table(['NODE', 'WHAT', 'VALUE'], rows, widthOf(context));
+      return table(['NODE', 'WHAT', 'VALUE'], rows, context.stdout.columns);
     },
   });
 }

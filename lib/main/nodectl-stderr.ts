@@ -37,14 +37,15 @@ export interface LogsOptions extends ConnectionOptions {
 
 export async function logs(context: Context, options: LogsOptions, callId?: string): Promise<ExitCode> {
   const reference = parseReference(callId, options.requestId);
-  const {stdout, stderr, interrupted: signal} = context;
+  const {stdout, stderr} = context;
+  const signal = AbortSignal.any([context.interrupted, stdout.failed]);
   const watcher = plainWatcher(stderr);
   const nodes = openNodes(options, {onHealth: (node, report) => watcher.health(node, report)});
   if (nodes.length > 1) throw new UsageError('logs: name one node');
   const print = ({call}: Answer): void => {
     const {text = '', dropped = 0} = call.stderr ?? {};
     if (dropped > 0) stderr.write(`nodectl: ${dropped} bytes before this are not shown\n`);
-    stdout.write(stdout.isTTY === true ? forTerminal(text) : text);
+    stdout.write(stdout.isTerminal ? forTerminal(text) : text);
   };
   const action = async ({name, client}: OpenNode): Promise<true> => {
     const onProgress = (answer: Answer): void => {

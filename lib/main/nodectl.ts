@@ -12,6 +12,7 @@ import {forget, functions, ps, status} from './nodectl-look';
 import {defaultPort} from './nodectl-options';
 import {oneLine} from './nodectl-output';
 import {logs} from './nodectl-stderr';
+import {Stdout} from './nodectl-stdout';
 import {commandUsages, usageText} from './nodectl-usage';
 import type {CommandName} from './nodectl-usage';
 import {version} from './version';
@@ -96,34 +97,44 @@ function buildProgram(context: Context, done: (exit: ExitCode) => void): Command
   return program;
 }
 
-/** Stops on the first Ctrl-C; a second one is Node's to handle, which ends at once. */
-function whenInterrupted(): {readonly signal: AbortSignal; off(): void} {
+/** Stops on the first Ctrl-C; a second one is Node's to handle, which ends at once. Also when nobody reads what is printed. */
+function whenInterrupted(stdout: Stdout): {readonly signal: AbortSignal; off(): void} {
   const controller = new AbortController();
   setMaxListeners(0, controller.signal); // one or two per node that is being asked
   const onSignal = (): void => controller.abort(new Interrupted(true));
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  stdout.failed.addEventListener('abort', () => {
+    if (stdout.readerLeft) onSignal();
+  });
   return {signal: controller.signal, off: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal)};
 }
 
-/** Runs one command line (without node and script) and resolves to the exit code. Never rejects. */
-export async function main(argv: readonly string[]): Promise<number> {
-  const {stdin, stdout, stderr} = process;
-  // Whoever reads, head(1) say, has had enough.
-  for (const stream of [stdout, stderr]) stream.on('error', () => undefined);
-  const {signal, off} = whenInterrupted();
+async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
   let exit: ExitCode = exitCodes.ok;
   try {
-    const program = buildProgram({stdin, stdout, stderr, interrupted: signal}, (code) => {
+    const program = buildProgram(context, (code) => {
       exit = code;
     });
     if (argv.length === 0) throw new UsageError('which command? nodectl --help lists them');
     await program.parseAsync(argv, {from: 'user'});
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-    stderr.write(`nodectl: ${oneLine(messageOf(error))}\n`);
+    context.stderr.write(`nodectl: ${oneLine(messageOf(error))}\n`);
     return error instanceof UsageError ? exitCodes.usage : exitCodes.unknown;
-  } finally {
-    off();
   }
   return exit;
+}
+
+/** Runs one command line (without node and script) and resolves to the exit code. Never rejects. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const {stdin, stderr} = process;
+  stderr.on('error', () => undefined); // there is nowhere left to say it
+  const stdout = new Stdout(process.stdout);
+  const {signal, off} = whenInterrupted(stdout);
+  const exit = await run(argv, {stdin, stdout, stderr, interrupted: signal});
+  off();
+  await stdout.close();
+  if (stdout.failure === null) return exit;
+  if (!stdout.readerLeft) stderr.write(`nodectl: standard output: ${messageOf(stdout.failure)}\n`);
+  return exitCodes.notPrinted;
 }

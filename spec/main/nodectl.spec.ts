@@ -264,12 +264,6 @@ describe('nodectl', function () {
       expect(line(await run('wait', id)).result).to.equal('kept');
     });
 
-    it('survives a reader that has had enough', async () => {
-      const whileRunning: RunOptions['whileRunning'] = async (child) => void child.stdout?.destroy();
-      const ended = await nodectl(on('functions'), {whileRunning});
-      expect(ended).to.include({code: 0, stderr: ''});
-    });
-
     describe('on a terminal', () => {
       const show = (command: string, ...args: string[]): Promise<Ended> => nodectlOnTerminal(on(command, ...args));
       /** What is left on the screen: what was drawn over is gone. */

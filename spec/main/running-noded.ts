@@ -121,8 +121,15 @@ export function nodectl(args: readonly string[], options: RunOptions = {}): Prom
   return runToEnd(process.execPath, [program('nodectl'), ...args], options);
 }
 
+/** The words of a shell command that runs it. */
+const quoted = (args: readonly string[]): string => [process.execPath, program('nodectl'), ...args].map((word) => `'${word.replaceAll('\'', '\'\\\'\'')}'`).join(' ');
+
+/** In a shell's line that `line` makes of the command: with a redirection, a limit, another program before it. */
+export function nodectlInShell(args: readonly string[], line: (command: string) => string): Promise<Ended> {
+  return runToEnd('sh', ['-c', line(quoted(args))], {});
+}
+
 /** On a terminal of its own, 100 columns wide; `stdout` is all that was shown there. */
 export function nodectlOnTerminal(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const quoted = [process.execPath, program('nodectl'), ...args].map((word) => `'${word.replaceAll('\'', '\'\\\'\'')}'`).join(' ');
-  return runToEnd('script', ['-qefc', `stty cols 100 rows 40; exec ${quoted}`, '/dev/null'], options);
+  return runToEnd('script', ['-qefc', `stty cols 100 rows 40; exec ${quoted(args)}`, '/dev/null'], options);
 }
