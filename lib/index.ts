@@ -13,5 +13,5 @@ export {TransportError} from './rpc/client-transport';
 export type {Health} from './rpc/client-transport';
 export type {CallReference} from './rpc/protocol';
 export type {Answer, CallError, CallInfo, StderrTail} from './rpc/protocol-answer';
-export {loadTls} from './rpc/tls';
-export type {TlsFiles, TlsMaterial} from './rpc/tls';
+export {loadTls} from './rpc/tls-files';
+export type {TlsFiles, TlsMaterial} from './rpc/tls-files';

@@ -68,6 +68,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['protocol-answer', 'answers on the wire'],
     ['json-scan', 'members and validity of a text'],
     ['json-members', 'cuts what the scan has found'],
+    ['tls-files', 'certificates and keys as they lie on disk'],
     ['tls', 'both sides of a connection, and roles'],
     ['client-transport', 'one request over one connection'],
     ['client-answers', 'what came back over it'],

@@ -7,8 +7,10 @@ import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {NodedError, messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import {CandidateMap, fileVersion} from '../rpc/ganeti-candidates';
-import {expiredTls, ganetiForbiddenKeyMode, readTls, serverOptions} from '../rpc/tls';
-import type {Peer, Role, TlsFiles, TlsMaterial} from '../rpc/tls';
+import {serverOptions} from '../rpc/tls';
+import type {Peer, Role} from '../rpc/tls';
+import {expiredTls, ganetiForbiddenKeyMode, readTls} from '../rpc/tls-files';
+import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
 import {orConfigError} from './trust';
 import type {Trust} from './trust';
 

@@ -5,8 +5,8 @@ import {messageOf} from '../base/errors';
 import type {HealthReport} from '../rpc/client-health';
 import {NodeClient} from '../rpc/client';
 import type {CallReference} from '../rpc/protocol';
-import {ganetiForbiddenKeyMode, loadTls, readTls} from '../rpc/tls';
-import type {TlsMaterial} from '../rpc/tls';
+import {ganetiForbiddenKeyMode, loadTls, readTls} from '../rpc/tls-files';
+import type {TlsMaterial} from '../rpc/tls-files';
 import {ganetiPaths} from './ganeti-paths';
 import {UsageError} from './nodectl-exit';
 

@@ -5,7 +5,7 @@ import {messageOf} from '../base/errors';
 import {LogSink, createLog, forTerminal} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError} from '../proc/run-dir';
-import {loadTls} from '../rpc/tls';
+import {loadTls} from '../rpc/tls-files';
 import {absolutePaths, readConfig} from './config';
 import type {CommandLine, Config} from './config';
 import {AddressError, ConfigError, UsageError} from './config-error';

@@ -2,8 +2,10 @@
 import type {Server} from 'node:https';
 import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {messageOf} from '../base/errors';
-import {loadTls, localRole, roleOf, serverOptions} from '../rpc/tls';
-import type {Peer, Role, TlsFiles, TlsMaterial} from '../rpc/tls';
+import {localRole, roleOf, serverOptions} from '../rpc/tls';
+import type {Peer, Role} from '../rpc/tls';
+import {loadTls} from '../rpc/tls-files';
+import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
 import type {Config} from './config';
 import {ConfigError} from './config-error';
 

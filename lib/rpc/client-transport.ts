@@ -10,7 +10,7 @@ import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import type {Started} from '../base/errors';
 import {clientOptions} from './tls';
-import type {TlsMaterial} from './tls';
+import type {TlsMaterial} from './tls-files';
 
 /**
  * What /status said after an answer was missed: `late`, it lives; `silent`, it takes connections and says nothing;

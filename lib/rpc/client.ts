@@ -19,7 +19,7 @@ import type {Exchange, HttpAnswer, Target} from './client-transport';
 import {writeAbortFunction, writeForgetFunction, writeWaitForFunction, writeWaitForFunctions} from './protocol';
 import type {CallReference} from './protocol';
 import type {Answer} from './protocol-answer';
-import type {TlsMaterial} from './tls';
+import type {TlsMaterial} from './tls-files';
 
 export interface NodeClientOptions {
   /** Name or address. Without `tls` only one of this machine: noded without TLS listens there only. */
