@@ -23,6 +23,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['outcome', 'the outcomes, and when'],
     ['alarm', 'a timer for an instant on the monotonic clock'],
     ['log', 'its queue has a limit'],
+    ['log-limit', 'so do the lines that strangers cause'],
   ],
   call: [
     ['spawner', 'types only: what is promised to a call'],
@@ -79,7 +80,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['reply', 'an answer in pieces, whatever the binding'],
     ['operations', 'what masters ask for, whatever the binding'],
     ['queries', 'operations that only look'],
-    ['http-handshakes', 'how many strangers may be at the door'],
+    ['http-handshakes', 'who came to the door, and why he was not let in'],
     ['http-request', 'what came in over HTTP'],
     ['http-reply', 'what goes out over HTTP'],
     ['http', 'operations over HTTP'],
@@ -130,7 +131,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
 };
 
 /** What both ends of the wire are made of. */
-const wire = ['rpc/protocol', 'rpc/protocol-answer', 'rpc/json-scan', 'rpc/json-members', 'rpc/tls'];
+const wire = ['rpc/protocol', 'rpc/protocol-answer', 'rpc/json-scan', 'rpc/json-members', 'rpc/tls', 'rpc/tls-files'];
 const isClientHalf = (name: string): boolean => /^rpc\/client(-|$)/.test(name) || wire.includes(name);
 const maxFileLines = 300;
 

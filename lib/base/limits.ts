@@ -159,6 +159,9 @@ export const limits = {
   /** TLS handshake (Node's default is 120 s) and handshakes under way: what strangers may cost. */
   handshakeTimeoutMs: 5_000,
   maxHandshakes: 256,
+  /** What strangers cause in the log: so many lines in such a time, one for each of them. */
+  strangerLogLines: 20,
+  strangerLogMs: 10_000,
   /** The header, the whole request, and how often Node looks. */
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 30_000,

@@ -78,6 +78,7 @@ export class Daemon {
       queries: looks,
       tls: trust.options,
       authorize: (peer) => trust.authorize(peer),
+      handshakeRefused: this.metrics.handshakeRefused.bind(this.metrics),
       ...(config.spawner === 'ganeti' ? {guest: ganetiBinding({...shared, isProcedure: (name) => chosen.builtIns.has(name)})} : {}),
       maxConnections: this.maxConnections,
       instance: this.instance,

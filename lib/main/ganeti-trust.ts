@@ -4,7 +4,7 @@
  */
 import type {Server} from 'node:https';
 import type {SecureContextOptions, TlsOptions} from 'node:tls';
-import {NodedError, messageOf} from '../base/errors';
+import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import {CandidateMap, fileVersion} from '../rpc/ganeti-candidates';
 import {serverOptions} from '../rpc/tls';
@@ -44,12 +44,7 @@ export class GanetiTrust implements Trust {
   }
 
   authorize(peer: Peer | null): Role {
-    try {
-      return this.map.authorize(peer, this.material.sha1);
-    } catch (error) {
-      if (error instanceof NodedError) this.log.warn({}, `a request is refused: ${error.message}`);
-      throw error;
-    }
+    return this.map.authorize(peer, this.material.sha1);
   }
 
   /** Before the handshake of each connection: a new server.pem counts from the next one on, whoever put it there and however. */

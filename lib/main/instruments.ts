@@ -11,6 +11,7 @@ export class Instruments {
   readonly seconds = new Histogram({name: 'noded_call_seconds', help: 'From acceptance to end', labelNames: ['fn_name'], buckets: callBuckets, registers: [this.registry]});
   readonly lateness = new Histogram({name: 'noded_wait_lateness_seconds', help: 'How late waits that timed out were answered', buckets: latenessBuckets, registers: [this.registry]});
   readonly refusals = this.counter('noded_refused_total', 'Refused requests', ['code']);
+  readonly handshakeRefusals = this.counter('noded_handshakes_refused_total', 'TLS handshakes that came to nothing', ['reason']);
   readonly duplicates = this.counter('noded_duplicates_total', 'Starts that were answered by an earlier call with their request ID', []);
   readonly reloads = this.counter('noded_reloads_total', 'SIGHUP', ['result']);
   readonly running = this.gauge('noded_calls_running', 'Calls that are starting, running or stopping');

@@ -5,6 +5,7 @@ import {callIdOf} from '../call/call-record';
 import type {Call} from '../call/call-record';
 import type {EventName} from '../call/call';
 import type {Counts, TableObserver} from '../call/call-table';
+import type {HandshakeRefusal} from '../rpc/http-handshakes';
 import type {Instruments} from './instruments';
 import {LoopMonitor} from './loop-monitor';
 
@@ -51,6 +52,10 @@ export class Metrics implements TableObserver {
   refused(code: ErrorCode): void {
     this.instruments.refusals.inc({code});
     this.log.debug({code}, 'a request was refused');
+  }
+
+  handshakeRefused(reason: HandshakeRefusal): void {
+    this.instruments.handshakeRefusals.inc({reason});
   }
 
   reloaded(result: 'ok' | 'failed'): void {

@@ -2,6 +2,7 @@
  * One HTTP request from a master to one node: it ends with a whole answer by the time it is due, or with a
  * TransportError that says how far it got. Nothing here is repeated, except what a closed idle connection cost.
  */
+import {X509Certificate} from 'node:crypto';
 import * as http from 'node:http';
 import * as https from 'node:https';
 import type {Socket} from 'node:net';
@@ -9,7 +10,7 @@ import {Alarm} from '../base/alarm';
 import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import type {Started} from '../base/errors';
-import {clientOptions} from './tls';
+import {clientOptions, goodFor, peerOf} from './tls';
 import type {TlsMaterial} from './tls-files';
 
 /**
@@ -23,6 +24,9 @@ const lastingCodes = /^(ERR_(SSL|TLS|OSSL)_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SI
 
 /** The peer refused the handshake, so it has read no request. */
 const refusedHandshake = /^(ERR_SSL_.*ALERT_(?!BAD_RECORD|CLOSE)|EPROTO)/;
+
+/** It says that it is for the certificate: noded has no way to, but what stands before it may. */
+const refusedCertificate = /^ERR_SSL_.*ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/;
 
 /** How a connection that the node has closed answers a request; an answer that was begun is `cut_off`. */
 const closedCodes: readonly string[] = ['ECONNRESET', 'EPIPE'];
@@ -117,7 +121,7 @@ export class Connections {
 
   /** Throws a TransportError, or the signal's reason. */
   async exchange(exchange: Exchange): Promise<HttpAnswer> {
-    const attempt = new Attempt(this.#open(exchange), exchange);
+    const attempt = new Attempt(this.#open(exchange), exchange, this.#target.tls);
     try {
       return await attempt.answer;
     } catch (error) {
@@ -150,6 +154,7 @@ class Attempt {
   readonly answer: Promise<HttpAnswer>;
   readonly #request: http.ClientRequest;
   readonly #exchange: Exchange;
+  readonly #tls: TlsMaterial | null;
   #resolve!: (answer: HttpAnswer) => void;
   #reject!: (reason: unknown) => void;
   #alarm: Alarm | undefined;
@@ -160,9 +165,10 @@ class Attempt {
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
 
-  constructor(request: http.ClientRequest, exchange: Exchange) {
+  constructor(request: http.ClientRequest, exchange: Exchange, tls: TlsMaterial | null) {
     this.#request = request;
     this.#exchange = exchange;
+    this.#tls = tls;
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -235,7 +241,17 @@ class Attempt {
   #fail(error: Error & {code?: string}): void {
     const code = error.code ?? 'cut_off';
     const started = this.#mayHaveArrived && !refusedHandshake.test(code) ? 'unknown' : 'no';
-    this.#give(code, error.message || code, started, error); // the message of an AggregateError of several addresses is empty
+    const message = error.message || code; // that of an AggregateError of several addresses is empty
+    this.#give(code, `${message}${this.#suspicion(code)}`, started, error);
+  }
+
+  /** A node that does not take our certificate closes the connection, or sends an alert if it has the time, and can say no more. */
+  #suspicion(code: string): string {
+    const closed = closedCodes.includes(code) && this.#mayHaveArrived && !this.#request.reusedSocket;
+    if (this.#tls === null || !(closed || refusedCertificate.test(code))) return '';
+    const {subject, fingerprint, ...dates} = peerOf(new X509Certificate(this.#tls.cert));
+    const what = closed ? 'the node closed a new connection without an answer, as it does to a certificate that it refuses' : 'the node refuses this certificate';
+    return `; ${what}: ${subject}, sha256:${fingerprint}, ${goodFor(dates)}; its log says more`;
   }
 
   #give(code: string, message: string, started: 'no' | 'unknown' = this.#mayHaveArrived ? 'unknown' : 'no', cause?: unknown): void {

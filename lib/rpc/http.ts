@@ -8,14 +8,17 @@ import {monotonicMs} from '../base/duration';
 import {NodedError, messageOf} from '../base/errors';
 import type {ErrorCode} from '../base/errors';
 import {limits} from '../base/limits';
-import {limitHandshakes} from './http-handshakes';
+import type {Log} from '../base/log';
+import {LogLimit} from '../base/log-limit';
+import {watchHandshakes} from './http-handshakes';
+import type {HandshakeRefusal} from './http-handshakes';
 import {checkBodyHeaders, checkMediaType, checkMethod, checkRequest, hasBody, queryMembers, readBody, splitTarget} from './http-request';
 import {rawProblem, sendRefusal, sendReply} from './http-reply';
 import type {RefusalWriter} from './http-reply';
 import type {Caller, Operation, OperationContext} from './operations';
 import {protocolVersion} from './protocol';
 import type {Reply} from './reply';
-import {localRole, peerOfSocket} from './tls';
+import {localRole, nameOf, peerOfSocket} from './tls';
 import type {Peer, Role} from './tls';
 
 /** What a request asks for, once it has been read. */
@@ -46,10 +49,11 @@ export interface HttpOptions {
   readonly maxConnections: number;
   /** `<boot id>:<pid>:<start>`: tells a master that this is another incarnation. */
   readonly instance: string;
-  readonly log: {debug(fields: object, message: string): void; info(fields: object, message: string): void; error(fields: object, message: string): void};
+  readonly log: Log;
   /** Told of each request before anything is done for it. */
   readonly arrived: () => void;
   readonly refused: (code: ErrorCode) => void;
+  readonly handshakeRefused: (reason: HandshakeRefusal) => void;
 }
 
 /** What is known of a connection. */
@@ -88,6 +92,7 @@ export class HttpBinding {
   readonly server: Server;
   private readonly connections = new WeakMap<Socket, Connection>();
   private readonly headers: Record<string, string>;
+  private readonly refusalLines = new LogLimit();
   private closing = false;
   private answering = 0;
 
@@ -107,7 +112,7 @@ export class HttpBinding {
     this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.clientError(error, socket));
     this.server.on('drop', () => options.log.info({max: options.maxConnections}, 'a connection was refused: too many are open'));
     if (options.tls === null) return;
-    limitHandshakes(this.server, options.log);
+    watchHandshakes(this.server, {log: options.log, refused: options.handshakeRefused});
     this.server.on('secureConnection', (socket: Socket) => void this.connectionOf(socket));
   }
 
@@ -190,7 +195,17 @@ export class HttpBinding {
     if (this.options.tls === null) return localRole;
     // TLS 1.3 has no renegotiation: a connection's certificate stays, only what it may do changes.
     connection.peer ??= peerOfSocket(socket as TLSSocket);
-    return this.options.authorize(connection.peer);
+    try {
+      return this.options.authorize(connection.peer);
+    } catch (error) {
+      if (error instanceof NodedError) this.tellRefusal(error, socket, connection.peer);
+      throw error;
+    }
+  }
+
+  private tellRefusal({code, message}: NodedError, {remoteAddress: address}: Socket, peer: Peer | null): void {
+    const unsaid = this.refusalLines.take(`${code} ${peer?.fingerprint}`);
+    if (unsaid !== null) this.options.log.warn({code, ...nameOf(peer), address, ...unsaid}, `a request is refused: ${message}`);
   }
 
   private caller(request: IncomingMessage, response: ServerResponse, role: Role): Caller {

@@ -81,14 +81,28 @@ export function peerOfSocket(socket: TLSSocket): Peer | null {
   return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw));
 }
 
+/** Who somebody is, for the log. */
+export function nameOf(peer: Peer | null): {readonly subject?: string; readonly fingerprint?: string} {
+  return peer === null ? {} : {subject: peer.subject, fingerprint: `sha256:${peer.fingerprint}`};
+}
+
+const inWords = (ms: number): string => new Date(ms).toISOString();
+
+/** Between which dates a certificate is good. */
+export function goodFor({notBeforeMs, notAfterMs}: Pick<Peer, 'notBeforeMs' | 'notAfterMs'>): string {
+  return `good from ${inWords(notBeforeMs)} to ${inWords(notAfterMs)}`;
+}
+
+/** The same, and the clock of the node that refuses it for that. */
+export function notGoodNow(peer: Peer): string {
+  return `${goodFor(peer)}; this node's clock says ${inWords(wallMs())}`;
+}
+
 /** A peer whose certificate is good now. Throws no_certificate or certificate_expired. */
 export function checkPeer(peer: Peer | null): Peer {
   if (peer === null) throw new NodedError('no_certificate');
   const now = wallMs();
-  if (now < peer.notBeforeMs || now > peer.notAfterMs) {
-    const [from, to, clock] = [peer.notBeforeMs, peer.notAfterMs, now].map((ms) => new Date(ms).toISOString());
-    throw new NodedError('certificate_expired', {message: `the client certificate is good from ${from} to ${to}; this node's clock says ${clock}`});
-  }
+  if (now < peer.notBeforeMs || now > peer.notAfterMs) throw new NodedError('certificate_expired', {message: `the client certificate is ${notGoodNow(peer)}`});
   return peer;
 }
 

@@ -273,7 +273,7 @@ describe('the error codes', () => {
   it('internal: a mistake of noded is an answer, is in the log, and tells nothing of its inside', async () => {
     const logged: string[] = [];
     const refused: string[] = [];
-    const log = {debug: () => undefined, info: () => undefined, error: (_fields: object, message: string) => void logged.push(message)};
+    const log = {debug: () => undefined, info: () => undefined, warn: () => undefined, error: (_fields: object, message: string) => void logged.push(message)};
     const binding = await listen({StartFunction: () => Promise.reject(new TypeError('the secret inside'))}, log, (code) => void refused.push(code));
     const connection = await RawConnection.open((binding.server.address() as AddressInfo).port);
     try {

@@ -7,7 +7,7 @@ import * as tls from 'node:tls';
 import {once} from 'node:events';
 import {join} from 'node:path';
 import {describeIf} from '../support/as-root';
-import {sha1Of} from '../support/certificates';
+import {fingerprintOf, sha1Of} from '../support/certificates';
 import type {TlsPaths} from '../support/daemon';
 import {GanetiAuthority} from '../support/ganeti-certificates';
 import {GanetiNoded, keepingAgent} from '../support/ganeti-noded';
@@ -48,7 +48,7 @@ describeIf('the certificates of a Ganeti cluster', ganetiProblem(), () => {
     const {status, headers, text} = await node.ask('/version', '[]', {client: other});
     const reason = `the certificate ${sha1Of(other)} (CN=node2) is not that of a master candidate`;
     expect([status, headers['content-type'], text]).to.deep.equal([403, 'text/plain; charset=utf-8', reason]);
-    await until('the log says so', () => node.log.includes(` WARNING a request is refused: ${reason}\n`) && node.log.includes(` POST /version HTTP/1.1 403 (${reason})\n`));
+    await until('the log says so', () => node.log.includes(` WARNING a request is refused: ${reason} code=forbidden subject=CN=node2 fingerprint=sha256:${fingerprintOf(other)} address=127.0.0.1\n`) && node.log.includes(` POST /version HTTP/1.1 403 (${reason})\n`));
     const operation = await node.put('StartFunction', {fn_name: 'version', fn_args: [], timeout: 1}, {client: other});
     expect([operation.status, operation.json.code, operation.json.detail]).to.deep.equal([403, 'forbidden', reason]);
     expect((await node.get('/status', {client: other})).status).to.equal(403);

@@ -18,7 +18,7 @@ describe('a reply', () => {
   let pieces: readonly Piece[] = [];
   let sent = 0;
   const logged: string[] = [];
-  const log = {debug: () => undefined, info: () => undefined, error: (_fields: object, message: string) => void logged.push(message)};
+  const log = {debug: () => undefined, info: () => undefined, warn: () => undefined, error: (_fields: object, message: string) => void logged.push(message)};
 
   before(async () => {
     const give = (): Promise<{contentType: 'application/json'; pieces: readonly Piece[]; sent: () => void}> => Promise.resolve({contentType: 'application/json', pieces, sent: () => void (sent += 1)});

@@ -15,6 +15,7 @@ const named: Readonly<Record<string, string>> = {
   noded_waiters: 'gauge',
   noded_wait_lateness_seconds: 'histogram',
   noded_refused_total: 'counter',
+  noded_handshakes_refused_total: 'counter',
   noded_duplicates_total: 'counter',
   noded_results: 'gauge',
   noded_spool_bytes: 'gauge',
