@@ -3,6 +3,7 @@ import {isUtf8} from 'node:buffer';
 import {randomUUID} from 'node:crypto';
 import {messageOf} from '../base/errors';
 import {checkArgs} from '../rpc/client-answers';
+import {TransportError} from '../rpc/client-transport';
 import type {FollowOptions} from '../rpc/client-requests';
 import type {CallReference} from '../rpc/protocol';
 import type {Answer} from '../rpc/protocol-answer';
@@ -87,7 +88,8 @@ export async function call(context: Context, options: StartOptions, fnName: stri
 
 export async function start(context: Context, options: StartOptions, fnName: string, args?: string): Promise<ExitCode> {
   const request = {timeoutMs: 0, ...(await readStart(context, options, fnName, args)), ...timeoutOf(options)};
-  const ask = ({client}: OpenNode, {signal}: Waiting): Promise<Answer> => client.startFunction(request, signal);
+  const ask = ({client}: OpenNode, waiting: Waiting): Promise<Answer> =>
+    request.timeoutMs === 0 ? client.startFunction(request, waiting.signal) : client.callFunction({...request, ...waiting});
   return runCalls(context, options, {starts: true, content: 'started', comeBack: `--request-id ${request.requestId}`, ask});
 }
 
@@ -102,10 +104,11 @@ export async function wait(context: Context, options: WaitOptions, callId?: stri
 
 export async function abort(context: Context, options: AbortOptions, callId?: string): Promise<ExitCode> {
   const reference = parseReference(callId, options.requestId);
+  const {timeoutMs} = timeoutOf(options);
   const request = {
     call: reference,
-    timeoutMs: abortWaitMs,
-    ...timeoutOf(options),
+    timeoutMs: timeoutMs ?? abortWaitMs,
+    ...(timeoutMs === undefined ? {} : {giveUpAfterMs: timeoutMs}),
     ...(options.killAfter === undefined ? {} : {killAfterMs: parseSeconds(options.killAfter, '--kill-after')}),
   };
   const ask = ({client}: OpenNode, {signal}: Waiting): Promise<Answer> => client.abortFunction(request, signal);
@@ -180,15 +183,16 @@ function sameNodes({nodes, port, cert, key, ca, ssl}: ConnectionOptions): string
 }
 
 /** What there is to come back for, with the call's ID if that is known; null if there is nothing. */
-function leftBehind({value, error}: NodeReport<Answer>, printed: boolean): string | null {
-  if (value === null) return error instanceof Interrupted && error.begun ? 'still running' : null;
+function leftBehind({value, error}: NodeReport<Answer>, {starts}: CallCommand, printed: boolean): string | null {
+  if (error instanceof Interrupted) return error.begun ? 'still running' : null;
+  if (value === null) return starts && error instanceof TransportError && error.started === 'unknown' ? 'perhaps started' : null;
   if (!value.finished) return `still running: ${value.call.id}`;
   return printed ? null : `its answer could not be printed: ${value.call.id}`;
 }
 
 function sayHowToComeBack(context: Context, reports: readonly NodeReport<Answer>[], printed: ReadonlySet<string>, command: CallCommand, options: ConnectionOptions): void {
   const left = reports.flatMap((report) => {
-    const what = leftBehind(report, printed.has(report.node));
+    const what = leftBehind(report, command, printed.has(report.node));
     return what === null ? [] : [{node: report.node, what}];
   });
   if (left.length === 0) return;

@@ -1,6 +1,6 @@
 /** From a start to the end of the call, however long it takes: waits in slices, one after the other. */
 import {monotonicMs} from '../base/duration';
-import type {CallRequest, FollowOptions, StartRequest, WaitRequest} from './client-requests';
+import type {Bounds, CallRequest, FollowOptions, StartRequest, WaitRequest} from './client-requests';
 import {TransportError} from './client-transport';
 import type {CallReference} from './protocol';
 import type {Answer} from './protocol-answer';
@@ -9,10 +9,10 @@ import type {Answer} from './protocol-answer';
 export interface Steps {
   /** The longest single wait. */
   readonly sliceMs: number;
-  start(request: StartRequest, signal?: AbortSignal): Promise<Answer>;
-  wait(request: WaitRequest): Promise<Answer>;
+  start(request: StartRequest, bounds: Bounds): Promise<Answer>;
+  wait(request: WaitRequest, bounds: Bounds): Promise<Answer>;
   /** Repeats an attempt that is refused only for now. */
-  whileRefused<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  whileRefused<T>(attempt: () => Promise<T>, bounds: Bounds): Promise<T>;
 }
 
 /** Who wants to be told of progress learns the call's ID, and what is on stderr, after so long. */
@@ -24,14 +24,14 @@ const nextSliceMs = ({sliceMs}: Steps, endMs: number): number => Math.max(0, Mat
 export async function callAndFollow(steps: Steps, request: CallRequest): Promise<Answer> {
   const {timeoutMs = Infinity, onProgress, followStderr = false, signal, ...start} = request;
   const endMs = monotonicMs() + timeoutMs;
+  const bounds = {signal, endMs};
   const firstMs = (): number => Math.min(nextSliceMs(steps, endMs), onProgress === undefined ? Infinity : firstLookMs);
-  const answer = await steps.whileRefused(() => steps.start({...start, timeoutMs: firstMs()}, signal), signal);
+  const answer = await steps.whileRefused(() => steps.start({...start, timeoutMs: firstMs()}, bounds), bounds);
   if (answer.finished) return answer;
   onProgress?.(answer);
   if (nextSliceMs(steps, endMs) === 0) return answer;
-  const rest = {endMs, onProgress, followStderr, signal, seen: answer};
   try {
-    return await followUntil(steps, {callId: answer.call.id}, rest);
+    return await followUntil(steps, {callId: answer.call.id}, {...bounds, onProgress, followStderr, seen: answer});
   } catch (error) {
     // A wait starts nothing, but this function was started.
     throw error instanceof TransportError ? error.with({started: 'unknown'}) : error;
@@ -57,7 +57,7 @@ async function followUntil(steps: Steps, call: CallReference, following: Followi
     const stderrFrom = followStderr ? seen?.call.stderr?.next : undefined;
     const stderr = stderrFrom === undefined ? {} : {stderrFrom, wakeOnStderr: true};
     try {
-      const answer = await steps.whileRefused(() => steps.wait({call, timeoutMs: waitMs, signal, ...stderr}), signal);
+      const answer = await steps.whileRefused(() => steps.wait({call, timeoutMs: waitMs, ...stderr}, {signal, endMs}), {signal, endMs});
       if (answer.finished) return answer;
       onProgress?.(answer);
       if (nextSliceMs(steps, endMs) === 0) return answer;

@@ -4,6 +4,7 @@
  */
 import {monotonicMs, timerDelayMs} from '../base/duration';
 import {NodedError} from '../base/errors';
+import type {Bounds} from './client-requests';
 import {TransportError} from './client-transport';
 import type {Connections, Health, HttpAnswer} from './client-transport';
 
@@ -15,18 +16,23 @@ export interface HealthReport {
   readonly message: string;
 }
 
+/** How long /status may take before the node counts as silent; `hastyMs` when there is no time left. */
+export interface ProbeDue {
+  readonly probeMs: number;
+  readonly hastyMs: number;
+}
+
 export class HealthWatch {
   readonly #connections: Connections;
   readonly #node: string;
-  readonly #probeMs: number;
+  readonly #due: ProbeDue;
   readonly #onHealth: (report: HealthReport) => void;
   #instance: string | null = null;
 
-  /** `probeMs`: how long /status may take before the node counts as silent. */
-  constructor(connections: Connections, node: string, probeMs: number, onHealth: (report: HealthReport) => void) {
+  constructor(connections: Connections, node: string, due: ProbeDue, onHealth: (report: HealthReport) => void) {
     this.#connections = connections;
     this.#node = node;
-    this.#probeMs = probeMs;
+    this.#due = due;
     this.#onHealth = onHealth;
   }
 
@@ -39,18 +45,20 @@ export class HealthWatch {
   }
 
   /** Asks /status on a connection of its own what a missed answer means. A lasting failure needs no question. */
-  async diagnose(missed: TransportError, signal?: AbortSignal): Promise<TransportError> {
+  async diagnose(missed: TransportError, bounds: Bounds): Promise<TransportError> {
     if (missed.lasting || missed.health !== null) return missed;
-    const probe = await this.#ask(signal);
+    const probe = await this.#ask(bounds);
     const health = probe instanceof TransportError ? (probe.connected ? 'silent' : 'down') : this.observe(probe) ? 'restarted' : 'late';
     if (health !== 'restarted') this.#report(health, missed.message);
     const neverAnswered = this.#instance === null && [missed, probe].every((one) => one instanceof TransportError && one.closed);
     return neverAnswered ? notAccepted(missed) : missed.with({health});
   }
 
-  async #ask(signal: AbortSignal | undefined): Promise<HttpAnswer | TransportError> {
+  async #ask({signal, endMs = Infinity}: Bounds): Promise<HttpAnswer | TransportError> {
+    const {probeMs, hastyMs} = this.#due;
+    const dueMs = Math.min(probeMs, Math.max(hastyMs, endMs - monotonicMs()));
     try {
-      return await this.#connections.exchange({method: 'GET', path: '/status', dueMs: this.#probeMs, fresh: true, repeatable: false, signal});
+      return await this.#connections.exchange({method: 'GET', path: '/status', dueMs, fresh: true, repeatable: false, signal});
     } catch (error) {
       if (error instanceof TransportError) return error;
       throw error;
@@ -80,20 +88,23 @@ export interface PatienceOptions {
   readonly longestPauseMs: number;
 }
 
-/** How long it is worth to go on with one request. It starts at the first failure. */
+/** How long it is worth to go on with one request. It starts at the first failure, and is over when the request's time is. */
 export class Patience {
   readonly #options: PatienceOptions;
+  readonly #bounds: Bounds;
   #endMs: number | null = null;
   #pauseMs: number;
 
-  constructor(options: PatienceOptions) {
+  constructor(options: PatienceOptions, bounds: Bounds) {
     this.#options = options;
+    this.#bounds = bounds;
     this.#pauseMs = options.firstPauseMs;
   }
 
   /** Pauses before the next try. Throws `failure` if there should be none, and the signal's reason. */
-  async after(failure: TransportError | NodedError, signal?: AbortSignal): Promise<void> {
-    this.#endMs ??= monotonicMs() + this.#options.patienceMs;
+  async after(failure: TransportError | NodedError): Promise<void> {
+    const {signal, endMs = Infinity} = this.#bounds;
+    this.#endMs ??= Math.min(monotonicMs() + this.#options.patienceMs, endMs);
     const pauseMs = Math.max(this.#pauseMs, askedForMs(failure));
     this.#pauseMs = Math.min(this.#pauseMs * 2, this.#options.longestPauseMs);
     const leftMs = this.#endMs - monotonicMs();

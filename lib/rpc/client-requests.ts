@@ -22,6 +22,14 @@ export type StartRequest = FunctionArgs & {
   readonly reason?: string;
 };
 
+/** What ends every try of a request, apart from an answer. */
+export interface Bounds {
+  /** Its reason is thrown. */
+  readonly signal?: AbortSignal | undefined;
+  /** On the monotonic clock: no try begins after it, and what is under way then is given up soon. */
+  readonly endMs?: number;
+}
+
 export interface WaitRequest {
   readonly call: CallReference;
   readonly timeoutMs: number;
@@ -37,6 +45,8 @@ export interface AbortRequest {
   readonly timeoutMs: number;
   /** From SIGTERM to SIGKILL; without it as the function's manifest says. */
   readonly killAfterMs?: number;
+  /** How long to try in all; without it a lost answer is asked for as long as patience lasts. */
+  readonly giveUpAfterMs?: number;
 }
 
 export interface CallFilter {

@@ -85,8 +85,10 @@ export interface Exchange {
   readonly method: 'GET' | 'PUT';
   readonly path: string;
   readonly body?: string;
-  /** The head of the answer is due after so long, and then some of its body again and again. */
+  /** The head of the answer is due after so long, then all of its body, and some of that again and again. */
   readonly dueMs: number;
+  /** On the monotonic clock: all of the answer is due then, whatever else. */
+  readonly endMs?: number;
   /** Do not use a connection that was used before. */
   readonly fresh?: boolean;
   /** May be sent a second time when an idle connection turns out to be closed. */
@@ -105,7 +107,7 @@ export interface HttpAnswer {
 /** An answer over this is not read: V8's longest string is about twice as long. */
 const maxAnswerBytes = 256 * 1024 * 1024;
 
-/** What a request's body may take to be sent, apart from the answer: 100 KiB/s is the slowest network that counts as up. */
+/** What bodies may take on their way, on top of what is due: 100 KiB/s is the slowest network that counts as up. */
 const slowestBytesPerMs = 100;
 
 /** Its connections to one node are kept alive, and each carries one request at a time. */
@@ -158,6 +160,9 @@ class Attempt {
   #resolve!: (answer: HttpAnswer) => void;
   #reject!: (reason: unknown) => void;
   #alarm: Alarm | undefined;
+  readonly #beganMs = monotonicMs();
+  /** When all of the answer is due, but for what its bytes take on their way. */
+  #endMs: number;
   /** A connection, and with TLS its handshake: from then on the request may have reached the node. */
   #connected = false;
   #mayHaveArrived = false;
@@ -169,11 +174,12 @@ class Attempt {
     this.#request = request;
     this.#exchange = exchange;
     this.#tls = tls;
+    this.#endMs = exchange.endMs ?? Infinity;
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#arm(exchange.dueMs + (exchange.body?.length ?? 0) / slowestBytesPerMs);
+    this.#arm(exchange.dueMs + this.#paceMs);
     exchange.signal?.addEventListener('abort', this.#onAbort);
     request.on('socket', (socket) => this.#onSocket(socket));
     request.on('response', (response) => this.#onResponse(response));
@@ -207,11 +213,13 @@ class Attempt {
   }
 
   #onResponse(response: http.IncomingMessage): void {
+    const {dueMs} = this.#exchange;
     this.#answered = true;
-    this.#arm(this.#exchange.dueMs);
+    this.#endMs = Math.min(this.#endMs, monotonicMs() + dueMs);
+    this.#arm(dueMs);
     response.on('data', (chunk: Buffer) => {
-      this.#arm(this.#exchange.dueMs);
       this.#bytes += chunk.length;
+      this.#arm(dueMs);
       if (this.#bytes > maxAnswerBytes) this.#give('bad_answer', `an answer over ${maxAnswerBytes} bytes`);
       else this.#chunks.push(chunk);
     });
@@ -228,14 +236,19 @@ class Attempt {
     });
   }
 
-  #arm(dueMs: number): void {
-    this.#alarm?.clear();
-    this.#alarm = new Alarm(monotonicMs() + dueMs, () => this.#overdue(dueMs));
+  get #paceMs(): number {
+    return ((this.#exchange.body?.length ?? 0) + this.#bytes) / slowestBytesPerMs;
   }
 
-  #overdue(dueMs: number): void {
-    const what = this.#answered ? 'the answer stopped in its middle' : this.#connected ? 'no answer' : 'no connection';
-    this.#give(this.#connected ? 'no_answer' : 'ETIMEDOUT', `${what} for ${Math.round(dueMs / 100) / 10} s`);
+  /** What is due next is due after so long, or when all of the answer is. */
+  #arm(gapMs: number): void {
+    this.#alarm?.clear();
+    this.#alarm = new Alarm(Math.min(monotonicMs() + gapMs, this.#endMs + this.#paceMs), () => this.#overdue());
+  }
+
+  #overdue(): void {
+    const what = this.#answered ? `only ${this.#bytes} bytes of the answer` : this.#connected ? 'no answer' : 'no connection';
+    this.#give(this.#connected ? 'no_answer' : 'ETIMEDOUT', `${what} in ${Math.round((monotonicMs() - this.#beganMs) / 100) / 10} s`);
   }
 
   #fail(error: Error & {code?: string}): void {

@@ -4,6 +4,7 @@
  * lost answer is looked for before the start is sent again.
  */
 import {randomUUID} from 'node:crypto';
+import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {checkAnswer, readCallPage, readMany, readObject, readOne} from './client-answers';
@@ -13,7 +14,7 @@ import type {Steps} from './client-follow';
 import {HealthWatch, Patience} from './client-health';
 import type {HealthReport, PatienceOptions} from './client-health';
 import {bodyOfStart, pathOfCalls} from './client-requests';
-import type {AbortRequest, CallFilter, CallRequest, FollowOptions, StartRequest, WaitRequest} from './client-requests';
+import type {AbortRequest, Bounds, CallFilter, CallRequest, FollowOptions, StartRequest, WaitRequest} from './client-requests';
 import {Connections, TransportError} from './client-transport';
 import type {Exchange, HttpAnswer, Target} from './client-transport';
 import {writeAbortFunction, writeForgetFunction, writeWaitForFunction, writeWaitForFunctions} from './protocol';
@@ -39,6 +40,22 @@ export interface NodeClientOptions {
   readonly longestPauseMs?: number;
   /** Told of every missed answer, and when another noded answers than before. */
   readonly onHealth?: (report: HealthReport) => void;
+}
+
+interface Put {
+  readonly operation: string;
+  readonly timeoutMs: number;
+  /** How much longer it may take on a busy node. */
+  readonly busyMs?: number;
+  /** The body, for what is left of `timeoutMs`. */
+  readonly write: (leftMs: number) => string;
+}
+
+/** What there is to find a start whose answer was lost, and to send it again. */
+interface Recovery {
+  readonly again: WaitRequest;
+  readonly send: () => Promise<Answer>;
+  readonly bounds: Bounds;
 }
 
 const defaults = {deadAfterMs: 20_000, graceMs: 1_000, patienceMs: 60_000, firstPauseMs: 100, longestPauseMs: 5_000} as const;
@@ -70,7 +87,7 @@ export class NodeClient {
     this.#patience = {patienceMs, firstPauseMs, longestPauseMs};
     const target: Target = {host, port, tls, ...(options.serverName === undefined ? {} : {serverName: options.serverName})};
     this.#connections = new Connections(target);
-    this.#health = new HealthWatch(this.#connections, this.node, this.sliceMs - marginMs, options.onHealth ?? (() => undefined));
+    this.#health = new HealthWatch(this.#connections, this.node, {probeMs: this.sliceMs - marginMs, hastyMs: this.#graceMs}, options.onHealth ?? (() => undefined));
   }
 
   /**
@@ -78,33 +95,42 @@ export class NodeClient {
    * has not seen the request gets it again. A TransportError says `started: 'no'` only if that is certain.
    */
   async startFunction(start: StartRequest, signal?: AbortSignal): Promise<Answer> {
-    const requestId = start.requestId ?? randomUUID();
-    const body = bodyOfStart(start, requestId);
-    // Fire and forget is answered once the function runs, which may take a while on a busy node.
-    const waitMs = start.timeoutMs === 0 ? limits.startWaitMs : start.timeoutMs;
-    const send = async (): Promise<Answer> => readOne(await this.#put('StartFunction', body, waitMs, signal));
-    const again: WaitRequest = {call: {requestId}, timeoutMs: start.timeoutMs, signal, ...(start.stderrFrom === undefined ? {} : {stderrFrom: start.stderrFrom})};
-    try {
-      return await send();
-    } catch (error) {
-      if (!(error instanceof TransportError)) throw error;
-      const failure = await this.#health.diagnose(error, signal);
-      if (failure.started === 'no') throw failure;
-      return this.#recover(failure, again, send);
-    }
+    return this.#start(start, {signal});
   }
 
   /** Throws unknown_call or unknown_request if the node knows no such call, call_expired or call_lost if only that it was. */
   async waitForFunction(request: WaitRequest): Promise<Answer> {
-    const {call, timeoutMs, stderrFrom = null, wakeOnStderr = false, signal} = request;
-    const body = writeWaitForFunction({call, timeoutMs, stderrFrom, wakeOnStderr});
-    return this.#repeat(async () => readOne(await this.#put('WaitForFunction', body, timeoutMs, signal)), signal);
+    return this.#wait(request, {signal: request.signal});
+  }
+
+  async #start(start: StartRequest, bounds: Bounds): Promise<Answer> {
+    const requestId = start.requestId ?? randomUUID();
+    const {timeoutMs} = start;
+    // Fire and forget is answered once the function runs, which may take a while on a busy node.
+    const busyMs = timeoutMs === 0 ? limits.startWaitMs : 0;
+    const write = (leftMs: number): string => bodyOfStart({...start, timeoutMs: leftMs}, requestId);
+    const send = async (): Promise<Answer> => readOne(await this.#put({operation: 'StartFunction', timeoutMs, busyMs, write}, bounds));
+    const again: WaitRequest = {call: {requestId}, timeoutMs, ...(start.stderrFrom === undefined ? {} : {stderrFrom: start.stderrFrom})};
+    try {
+      return await send();
+    } catch (error) {
+      if (!(error instanceof TransportError)) throw error;
+      const failure = await this.#health.diagnose(error, bounds);
+      if (failure.started === 'no') throw failure;
+      return this.#recover(failure, {again, send, bounds});
+    }
+  }
+
+  async #wait(request: WaitRequest, bounds: Bounds): Promise<Answer> {
+    const {call, timeoutMs, stderrFrom = null, wakeOnStderr = false} = request;
+    const write = (leftMs: number): string => writeWaitForFunction({call, timeoutMs: leftMs, stderrFrom, wakeOnStderr});
+    return this.#repeat(async () => readOne(await this.#put({operation: 'WaitForFunction', timeoutMs, write}, bounds)), bounds);
   }
 
   /** Answers when at least one of the calls has ended, or after `timeoutMs`. */
   async waitForFunctions(callIds: readonly string[], timeoutMs: number, signal?: AbortSignal): Promise<Answers> {
-    const body = writeWaitForFunctions({callIds, timeoutMs});
-    return this.#repeat(async () => readMany(await this.#put('WaitForFunctions', body, timeoutMs, signal)), signal);
+    const write = (leftMs: number): string => writeWaitForFunctions({callIds, timeoutMs: leftMs});
+    return this.#repeat(async () => readMany(await this.#put({operation: 'WaitForFunctions', timeoutMs, write}, {signal})), {signal});
   }
 
   /**
@@ -121,9 +147,10 @@ export class NodeClient {
   }
 
   /** Stops a call. The answer of a call that had ended, or that ended well in spite of it, tells that. */
-  async abortFunction({call, timeoutMs, killAfterMs}: AbortRequest, signal?: AbortSignal): Promise<Answer> {
-    const body = writeAbortFunction({call, timeoutMs, killAfterMs: killAfterMs ?? null});
-    return this.#repeat(async () => readOne(await this.#put('AbortFunction', body, timeoutMs, signal)), signal);
+  async abortFunction({call, timeoutMs, killAfterMs, giveUpAfterMs = Infinity}: AbortRequest, signal?: AbortSignal): Promise<Answer> {
+    const bounds = {signal, endMs: monotonicMs() + giveUpAfterMs};
+    const write = (leftMs: number): string => writeAbortFunction({call, timeoutMs: leftMs, killAfterMs: killAfterMs ?? null});
+    return this.#repeat(async () => readOne(await this.#put({operation: 'AbortFunction', timeoutMs, write}, bounds)), bounds);
   }
 
   /** Tells the node that the master has what it needs. Throws still_running for a call that has not ended. */
@@ -131,11 +158,11 @@ export class NodeClient {
     let tries = 0;
     await this.#repeat(async () => {
       tries += 1;
-      await this.#put('ForgetFunction', writeForgetFunction({callId}), 0).catch((error: unknown) => {
+      await this.#put({operation: 'ForgetFunction', timeoutMs: 0, write: () => writeForgetFunction({callId})}, {}).catch((error: unknown) => {
         // The answer to the first try was lost, but not the request.
         if (tries === 1 || !(error instanceof NodedError) || error.code !== 'call_expired') throw error;
       });
-    });
+    }, {});
   }
 
   /** One page of the calls that this role may see. */
@@ -171,30 +198,30 @@ export class NodeClient {
   get #steps(): Steps {
     return {
       sliceMs: this.sliceMs,
-      start: (request, signal) => this.startFunction(request, signal),
-      wait: (request) => this.waitForFunction(request),
-      whileRefused: (attempt, signal) => this.#persist(attempt, async (error) => (error instanceof NodedError ? error : null), signal),
+      start: (request, bounds) => this.#start(request, bounds),
+      wait: (request, bounds) => this.#wait(request, bounds),
+      whileRefused: (attempt, bounds) => this.#persist(attempt, async (error) => (error instanceof NodedError ? error : null), bounds),
     };
   }
 
   /** What became of a start whose answer was lost. Whatever fails from here on, the function may run. */
-  async #recover(lost: TransportError, again: WaitRequest, send: () => Promise<Answer>): Promise<Answer> {
-    const patience = new Patience(this.#patience);
+  async #recover(lost: TransportError, {again, send, bounds}: Recovery): Promise<Answer> {
+    const patience = new Patience(this.#patience, bounds);
     for (let failure = lost; ; ) {
       try {
-        await patience.after(failure, again.signal);
-        return await this.#findOrSend(again, send);
+        await patience.after(failure);
+        return await this.#findOrSend({again, send, bounds});
       } catch (error) {
         if (!(error instanceof TransportError)) throw error;
         if (error === failure) throw failure.with({started: 'unknown'});
-        failure = await this.#health.diagnose(error, again.signal);
+        failure = await this.#health.diagnose(error, bounds);
       }
     }
   }
 
-  async #findOrSend(again: WaitRequest, send: () => Promise<Answer>): Promise<Answer> {
+  async #findOrSend({again, send, bounds}: Recovery): Promise<Answer> {
     try {
-      return await this.waitForFunction(again);
+      return await this.#wait(again, bounds);
     } catch (error) {
       if (error instanceof NodedError && error.code === 'unknown_request') return send();
       throw error;
@@ -202,20 +229,20 @@ export class NodeClient {
   }
 
   /** For requests that may be sent any number of times. */
-  async #repeat<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#persist(attempt, async (error) => (error instanceof TransportError ? this.#health.diagnose(error, signal) : null), signal);
+  async #repeat<T>(attempt: () => Promise<T>, bounds: Bounds): Promise<T> {
+    return this.#persist(attempt, async (error) => (error instanceof TransportError ? this.#health.diagnose(error, bounds) : null), bounds);
   }
 
   /** Repeats an attempt after those errors that `passing` makes something of. */
-  async #persist<T>(attempt: () => Promise<T>, passing: (error: unknown) => Promise<TransportError | NodedError | null>, signal?: AbortSignal): Promise<T> {
-    const patience = new Patience(this.#patience);
+  async #persist<T>(attempt: () => Promise<T>, passing: (error: unknown) => Promise<TransportError | NodedError | null>, bounds: Bounds): Promise<T> {
+    const patience = new Patience(this.#patience, bounds);
     for (;;) {
       try {
         return await attempt();
       } catch (error) {
         const failure = await passing(error);
         if (failure === null) throw error;
-        await patience.after(failure, signal);
+        await patience.after(failure);
       }
     }
   }
@@ -224,9 +251,11 @@ export class NodeClient {
     return this.#ask({method: 'GET', path, dueMs: this.sliceMs + this.#graceMs, repeatable: true});
   }
 
-  async #put(operation: string, body: string, timeoutMs: number, signal?: AbortSignal): Promise<Buffer> {
+  async #put({operation, timeoutMs, busyMs = 0, write}: Put, {signal, endMs = Infinity}: Bounds): Promise<Buffer> {
     const repeatable = operation !== 'StartFunction';
-    return (await this.#ask({method: 'PUT', path: `/${operation}`, body, dueMs: timeoutMs + this.#graceMs, repeatable, signal})).body;
+    const leftMs = Math.max(0, Math.min(timeoutMs, endMs - monotonicMs()));
+    const dueMs = leftMs + busyMs + this.#graceMs;
+    return (await this.#ask({method: 'PUT', path: `/${operation}`, body: write(leftMs), dueMs, endMs: Math.max(endMs, monotonicMs() + busyMs) + this.#graceMs, repeatable, signal})).body;
   }
 
   async #ask(exchange: Exchange): Promise<HttpAnswer> {

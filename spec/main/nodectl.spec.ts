@@ -6,6 +6,7 @@ import {expect} from 'chai';
 import {exitCodes, worstExit} from '../../lib/main/nodectl-exit';
 import {parseNodes} from '../../lib/main/nodectl-options';
 import {commandUsages, usageText} from '../../lib/main/nodectl-usage';
+import {ScriptedNode, cutsOff} from '../rpc/scripted-node';
 import {RunningNoded, nodectl, nodectlOnTerminal, until} from './running-noded';
 import type {Ended, RunOptions} from './running-noded';
 
@@ -79,6 +80,22 @@ describe('nodectl', function () {
       for (const [position, code] of order.entries()) expect(worstExit([...order.slice(0, position + 1)].reverse())).to.equal(code);
       expect(worstExit([])).to.equal(ok);
     });
+  });
+
+  describe('at a node whose answers are cut off', () => {
+    const node = new ScriptedNode();
+    before(() => node.listen());
+    after(() => node.close());
+
+    it('ends when -t is over, and tells how to ask for what may have been started', async () => {
+      for (const path of ['/StartFunction', '/WaitForFunction', '/AbortFunction', '/status']) node.on(path, cutsOff);
+      const at = ['--no-ssl', '-p', String(node.port), '-t', '1', '--request-id', 'cut:cut:cut'];
+      const commands = [['call', ...at, 'echo'], ['start', ...at, 'echo'], ['wait', ...at], ['abort', ...at]];
+      // Without it they would go on for a minute, at least.
+      const all = await Promise.all(commands.map((command) => nodectl(command)));
+      expect(all.map(({code}) => code)).to.deep.equal(commands.map(() => exitCodes.unknown));
+      for (const {stderr} of all.slice(0, 2)) expect(stderr).to.match(/^nodectl: 127\.0\.0\.1: perhaps started\nnodectl: to wait again: nodectl wait .*--request-id cut:cut:cut$/m);
+    }).timeout(50_000);
   });
 
   describe('with a node', () => {

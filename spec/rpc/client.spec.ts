@@ -4,7 +4,7 @@ import * as net from 'node:net';
 import {expect} from 'chai';
 import {NodedError, NodeClient, TransportError, parseResult} from '../../lib';
 import type {Answer, HealthReport, NodeClientOptions} from '../../lib';
-import {ScriptedNode, answerText, answers, refuses, resets, saysNothing} from './scripted-node';
+import {ScriptedNode, answerText, answers, cutsOff, refuses, resets, saysNothing, trickles} from './scripted-node';
 
 const running = answers(answerText({finished: false}));
 const ended = answers(answerText({finished: true, result: '"done"'}));
@@ -292,16 +292,19 @@ describe('NodeClient', () => {
     });
 
     it('loses nothing by an answer that is cut off', async () => {
-      const cutOff = (response: ServerResponse): void => {
-        response.writeHead(200, {'content-type': 'application/json', 'content-length': 1000}).write('{"fnc_id":', () => response.socket?.destroy());
-      };
-      node.on('/WaitForFunction', cutOff, ended);
+      node.on('/WaitForFunction', cutsOff, ended);
       expect((await open().waitForFunction({call: {callId: 'x'}, timeoutMs: 10})).finished).to.equal(true);
       const error = await transportFailure(open({patienceMs: 0}).waitForFunction({call: {callId: 'x'}, timeoutMs: 10}).then(() => {
-        node.on('/WaitForFunction', cutOff);
+        node.on('/WaitForFunction', cutsOff);
         return open({patienceMs: 0}).waitForFunction({call: {callId: 'x'}, timeoutMs: 10});
       }));
       expect(error.code).to.equal('cut_off');
+    });
+
+    it('is silent if its answer never becomes whole, also to the question how it is', async () => {
+      for (const path of ['/WaitForFunction', '/status']) node.on(path, trickles);
+      const error = await transportFailure(open({patienceMs: 0}).waitForFunction({call: {callId: 'x'}, timeoutMs: 10}));
+      expect(error).to.include({code: 'no_answer', health: 'silent'});
     });
 
     it('has forgotten a call even if the first answer that said so was lost', async () => {
@@ -335,6 +338,45 @@ describe('NodeClient', () => {
       node.on('/StartFunction', running);
       node.on('/WaitForFunction', running);
       expect((await open().callFunction({fnName: 'echo', fnArgs: null, timeoutMs: 20})).finished).to.equal(false);
+    });
+
+    describe('when its time is over', () => {
+      // Patience would last longer than any spec.
+      const patienceMs = 3_600_000;
+      const call = {fnName: 'echo', fnArgs: null, timeoutMs: 300} as const;
+
+      for (const [what, step] of [['is cut off', cutsOff], ['never becomes whole', trickles], ['never comes', saysNothing]] as const) {
+        it(`ends, though every answer ${what}, and may have started something`, async () => {
+          for (const path of ['/StartFunction', '/WaitForFunction', '/status']) node.on(path, step);
+          expect(await transportFailure(open({patienceMs}).callFunction(call))).to.include({started: 'unknown', health: 'silent'});
+          const error = await transportFailure(open({patienceMs}).followFunction({callId: 'x'}, {timeoutMs: 300}));
+          expect(error.health).to.equal('silent');
+        });
+      }
+
+      it('ends, though the node lives and only its answers are cut off', async () => {
+        node.on('/WaitForFunction', cutsOff);
+        expect((await transportFailure(open({patienceMs}).followFunction({callId: 'x'}, {timeoutMs: 300}))).health).to.equal('late');
+      });
+
+      it('ends, though the node is only busy', async () => {
+        node.on('/StartFunction', refuses(429, {code: 'function_busy', started: 'no', retry_after: 0.01}));
+        expect(await failure(open({patienceMs}).callFunction(call))).to.have.property('code', 'function_busy');
+      });
+
+      it('has asked the node for no more than was left of it', async () => {
+        node.on('/StartFunction', cutsOff, ended);
+        node.on('/WaitForFunction', refuses(404, {code: 'unknown_request', started: 'no'}));
+        await open({deadAfterMs: 60_000}).callFunction({...call, timeoutMs: 20_000});
+        const [first, again] = node.of('/StartFunction').map(({body}) => body.timeout as number);
+        expect(again).to.be.below(first!);
+      });
+
+      it('an abort ends too, if it was told so', async () => {
+        for (const path of ['/AbortFunction', '/status']) node.on(path, cutsOff);
+        const abort = {call: {callId: 'x'}, timeoutMs: 300, giveUpAfterMs: 300};
+        expect((await transportFailure(open({patienceMs}).abortFunction(abort))).health).to.equal('silent');
+      });
     });
 
     it('follows stderr from where it was', async () => {

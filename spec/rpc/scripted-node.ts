@@ -36,6 +36,17 @@ export const resets: Step = (response) => void response.socket?.destroy();
 
 export const saysNothing: Step = () => undefined;
 
+/** An answer that begins and breaks off. */
+export const cutsOff: Step = (response) =>
+  void response.writeHead(200, {'content-type': 'application/json', 'content-length': 1000}).write('{"fnc_id":', () => response.socket?.destroy());
+
+/** One that goes on for ever, a byte at a time. */
+export const trickles: Step = (response) => {
+  response.writeHead(200, {'content-type': 'application/json'});
+  const timer = setInterval(() => void response.write(' '), 10);
+  response.on('close', () => clearInterval(timer));
+};
+
 export class ScriptedNode {
   /** `Noded-Instance`. */
   instance = 'boot:1:1';
