@@ -7,7 +7,7 @@ import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import {CandidateMap, fileVersion} from '../rpc/ganeti-candidates';
-import {serverOptions} from '../rpc/tls';
+import {Authorities, serverOptions} from '../rpc/tls';
 import type {Peer, Role} from '../rpc/tls';
 import {expiredTls, ganetiForbiddenKeyMode, readTls} from '../rpc/tls-files';
 import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
@@ -22,6 +22,7 @@ const optionsOf = (material: TlsMaterial): TlsOptions & SecureContextOptions => 
 export class GanetiTrust implements Trust {
   private readonly map: CandidateMap;
   private material: TlsMaterial;
+  private readonly authorities: Authorities;
   private version: string;
   private server: Server | undefined;
 
@@ -33,6 +34,7 @@ export class GanetiTrust implements Trust {
     this.map = new CandidateMap(candidates);
     this.version = this.lookAtFiles();
     this.material = orConfigError(() => this.read());
+    this.authorities = new Authorities(this.material.ca);
   }
 
   get notAfterMs(): number {
@@ -44,6 +46,7 @@ export class GanetiTrust implements Trust {
   }
 
   authorize(peer: Peer | null): Role {
+    this.authorities.check(peer);
     return this.map.authorize(peer, this.material.sha1);
   }
 
@@ -57,6 +60,7 @@ export class GanetiTrust implements Trust {
     const material = this.read();
     return () => {
       this.server?.setSecureContext(optionsOf(material));
+      this.authorities.replace(material.ca);
       this.material = material;
     };
   }

@@ -2,7 +2,7 @@
 import type {Server} from 'node:https';
 import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {messageOf} from '../base/errors';
-import {localRole, roleOf, serverOptions} from '../rpc/tls';
+import {Authorities, localRole, roleOf, serverOptions} from '../rpc/tls';
 import type {Peer, Role} from '../rpc/tls';
 import {loadTls} from '../rpc/tls-files';
 import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
@@ -46,6 +46,7 @@ export const noTls: Trust = {
 /** The certificates and roles of noded.conf(5). */
 class ConfiguredTrust implements Trust {
   private material: TlsMaterial;
+  private readonly authorities: Authorities;
   private server: Server | undefined;
 
   constructor(
@@ -53,6 +54,7 @@ class ConfiguredTrust implements Trust {
     files: TlsFiles,
   ) {
     this.material = orConfigError(() => loadTls(files));
+    this.authorities = new Authorities(this.material.ca);
   }
 
   get notAfterMs(): number {
@@ -64,6 +66,7 @@ class ConfiguredTrust implements Trust {
   }
 
   authorize(peer: Peer | null): Role {
+    this.authorities.check(peer);
     return roleOf(peer, this.config.roles);
   }
 
@@ -76,6 +79,7 @@ class ConfiguredTrust implements Trust {
     const material = loadTls(config.tls);
     return () => {
       this.server?.setSecureContext(serverOptions(material, config.tlsMinVersion));
+      this.authorities.replace(material.ca);
       this.config = config;
       this.material = material;
     };

@@ -37,8 +37,8 @@ function readPem(path: string, what: string, forbiddenMode: number): Buffer {
   }
 }
 
-/** The certificates of a PEM file, all of them: OpenSSL would take those before a damaged one and not say a word. */
-function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certificate[]] {
+/** The certificates of a PEM text, all of them: OpenSSL would take those before a damaged one and not say a word. */
+export function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certificate[]] {
   const text = pem.toString('latin1');
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   if (blocks.length !== text.split(/-----BEGIN [A-Z ]*CERTIFICATE-----/).length - 1) throw new Error('a certificate in it is cut short');

@@ -4,10 +4,11 @@
  * against the roles as they are now: a certificate that was struck off loses its open connections' rights too.
  */
 import {X509Certificate, constants as cryptoConstants} from 'node:crypto';
-import type {PeerCertificate, SecureContextOptions, TLSSocket, TlsOptions} from 'node:tls';
+import type {DetailedPeerCertificate, PeerCertificate, SecureContextOptions, TLSSocket, TlsOptions} from 'node:tls';
 import {NodedError} from '../base/errors';
 import {wallMs} from '../base/duration';
 import {limits} from '../base/limits';
+import {readCertificates} from './tls-files';
 import type {TlsMaterial} from './tls-files';
 
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
@@ -62,15 +63,18 @@ export interface Peer {
   readonly subject: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+  /** The certificate and those above it, as far as the handshake has seen them. */
+  readonly chain: () => readonly X509Certificate[];
 }
 
-export function peerOf(certificate: X509Certificate): Peer {
+export function peerOf(certificate: X509Certificate, chain = (): readonly X509Certificate[] => [certificate]): Peer {
   return {
     fingerprint: normalizeCertificate(certificate.fingerprint256),
     sha1: certificate.fingerprint,
     subject: certificate.subject.replaceAll('\n', ','),
     notBeforeMs: Date.parse(certificate.validFrom),
     notAfterMs: Date.parse(certificate.validTo),
+    chain,
   };
 }
 
@@ -78,7 +82,65 @@ export function peerOf(certificate: X509Certificate): Peer {
 export function peerOfSocket(socket: TLSSocket): Peer | null {
   // Not getPeerX509Certificate(): in a server Node 20 never frees what that gives, 4 kB for each connection.
   const raw = (socket.getPeerCertificate() as Partial<PeerCertificate> | null)?.raw;
-  return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw));
+  return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw), () => chainOf(socket));
+}
+
+/** Asked of the socket again each time: thousands of connections need not remember it. */
+function chainOf(socket: TLSSocket): readonly X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  const seen = new Set<unknown>();
+  let link = socket.getPeerCertificate(true) as Partial<DetailedPeerCertificate> | undefined;
+  // The last one, which has signed itself, is its own issuer.
+  while (link?.raw !== undefined && !seen.has(link)) {
+    seen.add(link);
+    chain.push(new X509Certificate(link.raw));
+    link = link.issuerCertificate;
+  }
+  return chain;
+}
+
+/** Whether a certificate comes from one of the CAs, over those that were shown with it. */
+function comesFrom(own: X509Certificate, cas: readonly X509Certificate[], shown: readonly X509Certificate[]): boolean {
+  // Each is taken once: whoever shows them may have made dozens that have all signed one another.
+  const left = new Set([...cas, ...shown.filter(({ca}) => ca)]);
+  const queue = [own];
+  for (let certificate = queue.pop(); certificate !== undefined; certificate = queue.pop()) {
+    for (const issuer of left) {
+      if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) continue;
+      if (cas.includes(issuer) && issuer.checkIssued(issuer)) return true;
+      left.delete(issuer);
+      queue.push(issuer);
+    }
+  }
+  return false;
+}
+
+/** The CAs of a node. One that is struck off loses the rights of its certificates with their next request, on open connections too. */
+export class Authorities {
+  private cas: readonly X509Certificate[];
+  /** Whether those who have asked since the last reload come from one of these; null before the first: the handshake says enough. */
+  private trusted: WeakMap<Peer, boolean> | null = null;
+
+  constructor(ca: Buffer) {
+    this.cas = readCertificates(ca);
+  }
+
+  replace(ca: Buffer): void {
+    this.cas = readCertificates(ca);
+    this.trusted = new WeakMap();
+  }
+
+  /** Throws forbidden for a peer whose CA is not trusted any more. */
+  check(peer: Peer | null): void {
+    if (peer === null || this.trusted === null) return;
+    let isTrusted = this.trusted.get(peer);
+    if (isTrusted === undefined) {
+      const [own, ...others] = peer.chain();
+      isTrusted = own !== undefined && comesFrom(own, this.cas, others);
+      this.trusted.set(peer, isTrusted);
+    }
+    if (!isTrusted) throw new NodedError('forbidden', {message: `the CA of the certificate sha256:${peer.fingerprint} (${peer.subject}) is not trusted any more`});
+  }
 }
 
 /** Who somebody is, for the log. */

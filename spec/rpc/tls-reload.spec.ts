@@ -28,7 +28,7 @@ describe('SIGHUP', () => {
   let newNode: TlsPaths;
 
   /** Puts a node certificate and the CAs that masters come from in place, at once for whoever reads them. */
-  function install(own: TlsPaths, ...authorities: readonly Authority[]): void {
+  function install(own: TlsPaths, ...authorities: readonly Pick<Authority, 'certificate'>[]): void {
     copyFileSync(own.cert, `${files.cert}.new`);
     copyFileSync(own.key, `${files.key}.new`);
     chmodSync(`${files.key}.new`, 0o600);
@@ -113,19 +113,39 @@ describe('SIGHUP', () => {
     expect((await node.put('WaitForFunction', {fnc_id: callId, timeout: 0}, {client: newMaster})).json.result).to.equal('seen');
   });
 
-  it('takes away a CA: its certificates get no new connection, and the open ones live by the roles', async () => {
-    expect((await node.get('/status')).status).to.equal(200);
+  /** What becomes of the next request over the kept connection. */
+  const statusOf = async (client: TlsPaths): Promise<number> => (await node.get('/status', {client})).status;
+
+  it('takes away a CA: its certificates get no new connection, and the open ones lose their rights with their next request', async () => {
     install(oldNode, old, next);
     node.writeConfig(config(oldMaster, newMaster));
     await reload('ok');
-    expect((await node.get('/status', {client: newMaster})).status).to.equal(200);
+    expect([await statusOf(oldMaster), await statusOf(newMaster)]).to.deep.equal([200, 200]);
     install(oldNode, old);
     await reload('ok');
     expect(await isServed(newMaster)).to.equal(false);
-    expect((await node.get('/status', {client: newMaster})).status).to.equal(200);
-    node.writeConfig(config(oldMaster));
+    expect([await statusOf(oldMaster), await statusOf(newMaster)]).to.deep.equal([200, 403]);
+    const line = await node.logged(/is not trusted any more/);
+    expect(line).to.include({level: 40, code: 'forbidden', fingerprint: `sha256:${fingerprintOf(newMaster)}`});
+    install(oldNode, old, next);
     await reload('ok');
-    expect((await node.get('/status', {client: newMaster})).json.code).to.equal('forbidden');
+    expect([await statusOf(oldMaster), await statusOf(newMaster)]).to.deep.equal([200, 200]);
+  });
+
+  it('goes by the CA at the end of what a master has shown, and lets it be renewed', async () => {
+    const between = next.subordinate('between');
+    const master = between.issue({subject: '/CN=far'}, old);
+    writeFileSync(master.cert, readFileSync(master.cert, 'utf8') + readFileSync(between.certificate, 'utf8'));
+    install(oldNode, old, next);
+    node.writeConfig(config(oldMaster, master));
+    await reload('ok');
+    expect(await statusOf(master)).to.equal(200);
+    for (const [authorities, status] of [[[next, old], 200], [[old], 403], [[old, next.renewed()], 200], [[old, between], 403]] as const) {
+      install(oldNode, ...authorities);
+      await reload('ok');
+      expect(await statusOf(master), authorities.map(({certificate}) => certificate).join(' ')).to.equal(status);
+      expect(await isServed(master)).to.equal(status === 200);
+    }
   });
 
   it('drops no call of masters who work all the time, in twenty reloads', async () => {

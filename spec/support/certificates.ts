@@ -53,6 +53,8 @@ function openssl(directory: string, ...args: readonly string[]): void {
 /** A private key and something that says whose it is, in one go. */
 const newKey = (key: string): string[] => ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key];
 
+const isAuthority = ['-addext', 'basicConstraints=critical,CA:TRUE'];
+
 /** A directory of keys and certificates that goes away with `dispose`. */
 export class CertificateShop {
   /** Made with the first of them: a block whose specs are all left out is never asked to clean up. */
@@ -89,13 +91,33 @@ export class Authority {
 
   constructor(
     private readonly directory: string,
-    name: string,
+    private readonly name: string,
+    signer?: Authority,
   ) {
     this.certificate = join(directory, 'ca.crt');
     writeFileSync(join(directory, 'openssl.cnf'), configuration);
     writeFileSync(join(directory, 'index'), '');
     writeFileSync(join(directory, 'serial'), '1000\n');
-    openssl(directory, ...newKey('ca.key'), '-x509', '-days', '2', '-subj', `/CN=${name}`, '-addext', 'basicConstraints=critical,CA:TRUE', '-out', 'ca.crt');
+    const request = [...newKey('ca.key'), '-subj', `/CN=${name}`, ...isAuthority];
+    if (signer === undefined) {
+      openssl(directory, ...request, '-x509', '-days', '2', '-out', 'ca.crt');
+      return;
+    }
+    openssl(directory, ...request, '-out', 'ca.csr');
+    openssl(directory, 'x509', '-req', '-in', 'ca.csr', '-CA', signer.certificate, '-CAkey', join(signer.directory, 'ca.key'), '-set_serial', '1', '-days', '2', '-copy_extensions', 'copy', '-out', 'ca.crt');
+  }
+
+  /** An authority whose certificate this one has signed. */
+  subordinate(name: string): Authority {
+    const directory = join(this.directory, name);
+    mkdirSync(directory);
+    return new Authority(directory, name, this);
+  }
+
+  /** The same authority, with the same key and another certificate. It issues nothing. */
+  renewed(): {readonly certificate: string} {
+    openssl(this.directory, 'req', '-x509', '-key', 'ca.key', '-days', '3', '-subj', `/CN=${this.name}`, ...isAuthority, '-out', 'renewed.crt');
+    return {certificate: join(this.directory, 'renewed.crt')};
   }
 
   /** `trusts`: the authority that the owner trusts, this one unless said otherwise. */
