@@ -227,6 +227,7 @@ describe('noded-protocol(7)', () => {
       'lines of a header': limits.maxHeaders,
       'nesting of JSON': limits.maxDepth,
       'standard error in an answer': limits.maxStderrTailBytes,
+      'standard output in a message': limits.maxQuotedStdoutBytes,
       'Ic reason': limits.maxReasonChars,
       'page of GET /calls': limits.maxPageSize,
     };

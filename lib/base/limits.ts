@@ -60,6 +60,8 @@ export const limits = {
   maxReasonChars: 512,
   /** The tail of stderr that comes along with an answer. */
   maxStderrTailBytes: 64 * KiB,
+  /** Of stdout that is no result, so much stands in the message, where the mistake is seen. */
+  maxQuotedStdoutBytes: KiB,
   /** A result up to this size is sent from memory, a larger one is streamed from its file. */
   maxInlineResultBytes: MiB,
   /** One journal line with its newline, so that an append is whole (DESIGN.md section 5). */

@@ -160,7 +160,7 @@ function forReaders(reports: readonly NodeReport<Answer>[], command: CallCommand
   if (reports.length > 1 || only === undefined) return answerTable(reports, width);
   if (only.value === null) return '';
   if (only.value.call.outcome === 'ok') return `${only.value.resultJson}\n`;
-  return isContent(only, command) && !only.value.finished ? `${only.value.call.id}\n` : answerTable(reports, width);
+  return isContent(only, command) && !only.value.finished ? `${only.value.call.id}\n` : answerTable(reports, Infinity);
 }
 
 function sayWhatWentWrong(context: Context, reports: readonly NodeReport<Answer>[], tails: ReadonlyMap<string, StderrTail>): void {

@@ -83,9 +83,23 @@ function* cutElements(array: Uint8Array): Generator<Uint8Array> {
   }
 }
 
+/** The one sentence of `{"error": "..."}`, by which functions say what went wrong; null if a result is something else. */
+function sentenceOf(resultJson: string): string | null {
+  const result: unknown = JSON.parse(resultJson);
+  const {error} = (result ?? {}) as JsonObject;
+  return typeof error === 'string' && error.trim() !== '' ? error : null;
+}
+
+/** What a function said of its failure belongs to the message. */
+function withItsWords(answer: Answer): Answer {
+  const {error, resultJson} = answer;
+  const sentence = error?.code === 'failed' ? sentenceOf(resultJson) : null;
+  return error === null || sentence === null ? answer : {...answer, error: {...error, message: `${error.message}: ${sentence}`}};
+}
+
 /** The answer of StartFunction, WaitForFunction, AbortFunction and GET /calls/ID. */
 export function readOne(text: Uint8Array): Answer {
-  return orNotNoded(() => readAnswer(membersOf(text)));
+  return orNotNoded(() => withItsWords(readAnswer(membersOf(text))));
 }
 
 export function readMany(text: Uint8Array): Answers {

@@ -35,7 +35,7 @@ function pairOf(call: Call, context: OperationContext): Piece {
   if (call.state === 'gone') throw resultGone(call);
   if (call.ending === null) context.table.naming(call);
   if (call.ending === null) return failure(`this node daemon ends before ${call.accepted.fnName} does, which goes on as call ${callIdOf(call)}`);
-  const error = callError(call);
+  const error = callError(call, context.files);
   // A pair that is no JSON is one all the same: Ganeti's serializer writes NaN and Infinity, and its clients read them.
   // It is whole, because noded-ganeti exits with 0 only after it has written all of it.
   if (error !== null && error.code !== 'invalid_output') return failure(error.message);

@@ -43,6 +43,7 @@ export interface CallInfo {
 /** Why a call's outcome is not ok. */
 export interface CallError {
   readonly code: Exclude<Outcome, 'ok'>;
+  /** For people. A master's client takes up what the function said of its failure. */
   readonly message: string;
   readonly errno?: string;
   readonly stage?: string;

@@ -137,12 +137,24 @@ const sentences: Readonly<Record<Exclude<Outcome, 'ok'>, (call: Call) => string>
   lost: ({ending}) => `nobody can know what became of the call: ${ending?.kind === 'lost' ? ending.reason : ''}`,
 };
 
+/** How stdout begins that cannot be given as the result: else nobody would ever see what the function wrote. */
+function beginningOf({accepted: {key}, ending, outcome}: Call, files: ResultFiles): string {
+  if (ending?.kind !== 'exited' || ending.output !== 'invalid' || (outcome !== 'invalid_output' && outcome !== 'failed')) return '';
+  try {
+    const bytes = files.read(key, 'stdout', 0, Math.min(ending.stdoutBytes, limits.maxQuotedStdoutBytes));
+    const text = bytes.toString('utf8', 0, bytes.length - (bytes.length < ending.stdoutBytes ? cutTail(bytes) : 0));
+    return text === '' ? '' : `; stdout begins with ${JSON.stringify(text)}`;
+  } catch {
+    return ''; // no reason to keep its outcome back
+  }
+}
+
 /** Why the outcome of a call is not ok, or null. */
-export function callError(call: Call): CallError | null {
+export function callError(call: Call, files: ResultFiles): CallError | null {
   const {outcome, ending} = call;
   if (outcome === null || outcome === 'ok') return null;
   const facts = ending?.kind === 'not_started' ? {errno: ending.errno, stage: ending.stage} : {};
-  return {code: outcome, message: sentences[outcome](call), ...facts};
+  return {code: outcome, message: `${sentences[outcome](call)}${beginningOf(call, files)}`, ...facts};
 }
 
 /** A call whose result cannot be given any more: its outcome is all that is left, or why it never was one. */
@@ -190,6 +202,6 @@ export interface AnswerView {
 /** The answer of section 8 for a call as it is now: head, result byte for byte, tail. */
 export function answerPieces(call: Call, files: ResultFiles, {duplicate, stderrFrom, waitedMs, maxInlineBytes = limits.maxInlineResultBytes}: AnswerView): readonly Piece[] {
   const info = callInfo(call, {duplicate, stderr: stderrTail(call, files, stderrFrom)});
-  const {head, tail} = writeAnswer(info, msToSeconds(waitedMs), callError(call));
+  const {head, tail} = writeAnswer(info, msToSeconds(waitedMs), callError(call, files));
   return [Buffer.from(head), resultPiece(call, files, maxInlineBytes), Buffer.from(tail)];
 }

@@ -106,6 +106,8 @@ describe('nodectl', function () {
       talk: 'for i in 1 2 3; do echo "line $i" >&2; sleep 0.4; done; echo true',
       sleep30: 'exec sleep 30',
       vanishes: 'exit 0',
+      explains: `echo '{"error": "${'the disk is full, '.repeat(20)}and that is all"}'; exit 1`,
+      babbles: `printf 'not JSON %0300d.' 0`,
       rude: 'printf \'\\033[2Jrude\\n\' >&2; exit 1',
       pretty: 'printf \'{\\n  "n": 12345678901234567890,\\r\\n  "s": "a\\\\nb"\\n}\\n\'',
     };
@@ -150,6 +152,13 @@ describe('nodectl', function () {
       expect(ended.code).to.equal(exitCodes.notOk);
       expect(line(ended)).to.deep.include({outcome: 'failed', result: {why: 'no'}});
       expect(ended.stderr).to.match(/^oops\nnodectl: 127\.0\.0\.1: failed: [^\n]+\n$/);
+    });
+
+    it('what a function said of its failure is in the message, and what it wrote in its place', async () => {
+      const explained = await run('call', 'explains');
+      expect(line(explained).error?.message).to.match(/^the function exited with code 1: the disk is full, .*and that is all$/);
+      expect(explained.stderr).to.match(/^nodectl: 127\.0\.0\.1: failed: .*: the disk is full, .*and that is all\n$/);
+      expect((await run('call', 'babbles')).stderr).to.match(/^nodectl: 127\.0\.0\.1: invalid_output: .* stdout begins with "not JSON 0{300}\."\n$/);
     });
 
     it('a function that could not be started is exit 4', async () => {
@@ -290,6 +299,12 @@ describe('nodectl', function () {
         const ended = await show('call', 'cat', '{"a": 1}');
         expect(screen(ended)).to.equal('{"a": 1}\n');
         expect(ended.code).to.equal(0);
+      });
+
+      it('cuts nothing of what one node says', async () => {
+        const [, row] = screen(await show('call', 'explains')).split('NODE ');
+        expect(row).to.include('"}').and.to.include('and that is all');
+        expect(screen(await show('call', 'babbles')).split('NODE ')[1]).to.match(/not JSON 0{300}\./);
       });
 
       it('shows while it waits that the node is alive, and what the function says', async () => {

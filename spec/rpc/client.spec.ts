@@ -110,6 +110,20 @@ describe('NodeClient', () => {
       }
     });
 
+    it('what a function says of its failure comes with the message, and nothing else does', async () => {
+      const messageOf = async (outcome: string, result: string): Promise<string | undefined> => {
+        const error = JSON.stringify({code: outcome, message: 'it ended'});
+        node.on('/WaitForFunction', answers(answerText({finished: true, outcome, result}).replace('"error":null', `"error":${error}`)));
+        return (await open().waitForFunction({call: {callId: 'x'}, timeoutMs: 0})).error?.message;
+      };
+      const sentence = `no room on \u00abdisk\u00bb ${'x'.repeat(5_000)}`;
+      expect(await messageOf('failed', `\n{"a": [1], "error": ${JSON.stringify(sentence)}}`)).to.equal(`it ended: ${sentence}`);
+      for (const result of ['null', '[]', '"error"', '3', '{}', '{"error": null}', '{"error": " "}', '{"error": {"error": "deeper"}}', '{"e": {"error": "deeper"}}']) {
+        expect(await messageOf('failed', result), result).to.equal('it ended');
+      }
+      expect(await messageOf('deadline', '{"error": "another"}')).to.equal('it ended');
+    });
+
     it('the answers of several calls are told apart, each with its own bytes', async () => {
       const results = ['[1,[2,"]"],{"a":"\\\\\\""}]', '{"b":"},{"}', '12345678901234567890'];
       const finished = results.map((result, position) => answerText({finished: true, result, id: `id${position}`})).join(' , ');
