@@ -9,7 +9,7 @@ import type {Log} from '../base/log';
 import {CandidateMap, fileVersion} from '../rpc/ganeti-candidates';
 import {Authorities, serverOptions} from '../rpc/tls';
 import type {Peer, Role} from '../rpc/tls';
-import {expiredTls, ganetiForbiddenKeyMode, readTls} from '../rpc/tls-files';
+import {ganetiForbiddenKeyMode, outOfDate, readTls} from '../rpc/tls-files';
 import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
 import {orConfigError} from './trust';
 import type {Trust} from './trust';
@@ -80,9 +80,9 @@ export class GanetiTrust implements Trust {
 
   private read(): TlsMaterial {
     const material = readTls(this.files, ganetiForbiddenKeyMode);
-    // Expired ones are no reason to stay away: Ganeti replaces them only where the node daemon runs.
-    const expired = expiredTls(this.files, material);
-    if (expired !== null) this.log.warn({}, expired);
+    // No reason to stay away: Ganeti replaces it only where the node daemon runs, and a clock may be wrong.
+    const unfit = outOfDate(this.files, material);
+    if (unfit !== null) this.log.warn({}, unfit);
     return material;
   }
 

@@ -1,6 +1,6 @@
 /** nodectl keygen: a CA and the certificates of a node and of a master, made with the openssl command. */
 import {execFile} from 'node:child_process';
-import {X509Certificate, randomBytes} from 'node:crypto';
+import {X509Certificate} from 'node:crypto';
 import * as fs from 'node:fs';
 import {isIP} from 'node:net';
 import {hostname} from 'node:os';
@@ -20,6 +20,23 @@ export interface KeygenOptions {
 
 const caDays = 3_650;
 const leafDays = 730;
+const dayMs = 86_400_000;
+/** So far behind, a time zone included, may the clock of a node or a master be. */
+const leewayMs = dayMs;
+
+/** Of `openssl ca`: `openssl x509` has no way to date a certificate back before OpenSSL 3.4. */
+const issuing = `
+[ca]
+default_ca = noded
+[noded]
+new_certs_dir = .
+database = index
+rand_serial = yes
+default_md = sha256
+policy = names
+[names]
+commonName = supplied
+`;
 
 interface Certificate {
   /** The files are `<file>.crt` and `<file>.key`. */
@@ -65,14 +82,18 @@ function certificates(names: readonly string[]): readonly Certificate[] {
   ];
 }
 
+/** An instant as openssl(1) reads it. */
+const stamp = (ms: number): string => new Date(ms).toISOString().replace(/[-:T]|\.\d+/g, '');
+
 async function makeCertificate(directory: string, {file, subject, days, extensions}: Certificate): Promise<void> {
   const [key, request, section] = [`${file}.key`, `${file}.csr`, `${file}.ext`];
   await openssl(directory, 'genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', key);
   fs.writeFileSync(path.join(directory, section), `${extensions.join('\n')}\n`);
   await openssl(directory, 'req', '-new', '-sha256', '-key', key, '-subj', subject, '-out', request);
-  const signer = file === 'ca' ? ['-signkey', key] : ['-CA', 'ca.crt', '-CAkey', 'ca.key'];
-  const serial = `0x${randomBytes(16).toString('hex')}`;
-  await openssl(directory, 'x509', '-req', '-sha256', '-in', request, ...signer, '-set_serial', serial, '-days', String(days), '-extfile', section, '-out', `${file}.crt`);
+  const signer = file === 'ca' ? ['-selfsign'] : ['-cert', 'ca.crt'];
+  const from = Date.now() - leewayMs;
+  const dates = ['-startdate', stamp(from), '-enddate', stamp(from + days * dayMs)];
+  await openssl(directory, 'ca', '-batch', '-notext', '-config', 'issuing', '-keyfile', 'ca.key', ...signer, ...dates, '-extfile', section, '-in', request, '-out', `${file}.crt`);
 }
 
 /** The lines of noded.conf(5) that make these files work. */
@@ -104,6 +125,8 @@ async function makeFiles(directory: string, names: readonly string[]): Promise<s
   refuseToOverwrite(directory);
   const workshop = fs.mkdtempSync(path.join(directory, '.keygen-'));
   try {
+    fs.writeFileSync(path.join(workshop, 'issuing'), issuing);
+    fs.writeFileSync(path.join(workshop, 'index'), '');
     for (const certificate of certificates(names)) await makeCertificate(workshop, certificate);
     const text = configuration(directory, new X509Certificate(fs.readFileSync(path.join(workshop, 'master.crt'))));
     fs.writeFileSync(path.join(workshop, 'noded.conf'), text);

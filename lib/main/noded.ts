@@ -5,7 +5,7 @@ import {messageOf} from '../base/errors';
 import {LogSink, createLog, forTerminal} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError} from '../proc/run-dir';
-import {loadTls} from '../rpc/tls-files';
+import {outOfDate, readTls} from '../rpc/tls-files';
 import {absolutePaths, readConfig} from './config';
 import type {CommandLine, Config} from './config';
 import {AddressError, ConfigError, UsageError} from './config-error';
@@ -85,7 +85,8 @@ function fail(error: unknown): number {
 function check(config: Config): number {
   const complaints: string[] = [];
   try {
-    if (config.tls !== null) loadTls(config.tls);
+    const unfit = config.tls === null ? null : outOfDate(config.tls, readTls(config.tls));
+    if (unfit !== null) complaints.push(unfit);
   } catch (error) {
     complaints.push(messageOf(error));
   }
@@ -119,7 +120,7 @@ function programOf(line: CommandLine, config: Config, detached: boolean): Progra
     config,
     log,
     sink,
-    traits: {trust: configuredTrust(config)},
+    traits: {trust: configuredTrust(config, log)},
     readConfig: () => readConfig(line),
     secondSignal: 'kill',
     ready: () => {

@@ -2,9 +2,10 @@
 import type {Server} from 'node:https';
 import type {SecureContextOptions, TlsOptions} from 'node:tls';
 import {messageOf} from '../base/errors';
+import type {Log} from '../base/log';
 import {Authorities, localRole, roleOf, serverOptions} from '../rpc/tls';
 import type {Peer, Role} from '../rpc/tls';
-import {loadTls} from '../rpc/tls-files';
+import {outOfDate, readTls} from '../rpc/tls-files';
 import type {TlsFiles, TlsMaterial} from '../rpc/tls-files';
 import type {Config} from './config';
 import {ConfigError} from './config-error';
@@ -51,10 +52,14 @@ class ConfiguredTrust implements Trust {
 
   constructor(
     private config: Config,
-    files: TlsFiles,
+    private files: TlsFiles,
+    log: Log,
   ) {
-    this.material = orConfigError(() => loadTls(files));
+    this.material = orConfigError(() => readTls(files));
     this.authorities = new Authorities(this.material.ca);
+    // No reason to stay away: a machine that has just booted may not know the time yet, and a reload brings a new certificate.
+    const unfit = outOfDate(files, this.material);
+    if (unfit !== null) log.warn({}, `${unfit}; until that changes masters will refuse this node`);
   }
 
   get notAfterMs(): number {
@@ -76,17 +81,22 @@ class ConfiguredTrust implements Trust {
 
   reload(config: Config): () => void {
     if (config.tls === null) throw new Error('ssl cannot be changed by a reload');
-    const material = loadTls(config.tls);
+    const files = config.tls;
+    const material = readTls(files);
+    const unfit = outOfDate(files, material);
+    // What is there is better than what is of no use now, unless it is of none either.
+    if (unfit !== null && outOfDate(this.files, this.material) === null) throw new Error(unfit);
     return () => {
       this.server?.setSecureContext(serverOptions(material, config.tlsMinVersion));
       this.authorities.replace(material.ca);
       this.config = config;
+      this.files = files;
       this.material = material;
     };
   }
 }
 
 /** As the configuration says. Throws a ConfigError. */
-export function configuredTrust(config: Config): Trust {
-  return config.tls === null ? noTls : new ConfiguredTrust(config, config.tls);
+export function configuredTrust(config: Config, log: Log): Trust {
+  return config.tls === null ? noTls : new ConfiguredTrust(config, config.tls, log);
 }

@@ -76,7 +76,7 @@ export class HealthWatch {
  */
 function notAccepted(missed: TransportError): TransportError {
   const {started, connected} = missed;
-  const message = 'the node closes every connection without an answer: it may not accept this certificate, or only one side speaks TLS';
+  const message = `the node closes every connection without an answer: it may not accept this certificate, or only one side speaks TLS (${missed.message})`;
   return new TransportError('not_accepted', message, {started, connected, health: 'silent', cause: missed});
 }
 

@@ -18,7 +18,8 @@ export interface TlsMaterial {
   readonly ca: Buffer;
   /** The certificate's own fingerprint, as Ganeti spells it: `AB:CD:…`. */
   readonly sha1: string;
-  /** End of the certificate's validity, ms since the epoch. */
+  /** The certificate's validity, ms since the epoch. */
+  readonly notBeforeMs: number;
   readonly notAfterMs: number;
 }
 
@@ -51,8 +52,8 @@ const ofOthers = 0o077;
 /** Ganeti gives its keys mode 440: others, and a group's pen, are too many. */
 export const ganetiForbiddenKeyMode = 0o027;
 
-/** Reads and checks certificate, key and CA, which may have expired. Throws an Error that names the file and what is wrong with it. */
-export function readTls(files: TlsFiles, forbiddenKeyMode: number): TlsMaterial {
+/** Reads and checks certificate, key and CA, whatever their dates. Throws an Error that names the file and what is wrong with it. */
+export function readTls(files: TlsFiles, forbiddenKeyMode: number = ofOthers): TlsMaterial {
   const cert = readPem(files.cert, 'certificate', 0);
   const key = readPem(files.key, 'key', forbiddenKeyMode);
   const ca = readPem(files.ca, 'CA', 0);
@@ -67,19 +68,22 @@ export function readTls(files: TlsFiles, forbiddenKeyMode: number): TlsMaterial 
   wrap(files.ca, () => readCertificates(ca));
   const privateKey = wrap(files.key, () => createPrivateKey(key));
   if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of ${files.cert}`);
-  return {cert, key, ca, sha1: certificate.fingerprint, notAfterMs: Date.parse(certificate.validTo)};
+  return {cert, key, ca, sha1: certificate.fingerprint, notBeforeMs: Date.parse(certificate.validFrom), notAfterMs: Date.parse(certificate.validTo)};
 }
 
-/** Why certificates are of no use any more, or null. */
-export function expiredTls({cert}: TlsFiles, {notAfterMs}: TlsMaterial): string | null {
+/** Why a certificate is of no use now, with the clock that says so, or null. */
+export function outOfDate({cert}: TlsFiles, {notBeforeMs, notAfterMs}: TlsMaterial): string | null {
   const now = wallMs();
-  return notAfterMs >= now ? null : `${cert} expired at ${new Date(notAfterMs).toISOString()}; this machine's clock says ${new Date(now).toISOString()}`;
+  if (now >= notBeforeMs && now <= notAfterMs) return null;
+  const why = now > notAfterMs ? `expired at ${new Date(notAfterMs).toISOString()}` : `is not valid before ${new Date(notBeforeMs).toISOString()}`;
+  return `${cert} ${why}; this machine's clock says ${new Date(now).toISOString()}`;
 }
 
-/** Certificate, key and CA that can be used now. Throws an Error that names the file and what is wrong with it. */
+/** Certificate, key and CA that have not expired. Throws an Error that names the file and what is wrong with it. */
 export function loadTls(files: TlsFiles): TlsMaterial {
-  const material = readTls(files, ofOthers);
-  const expired = expiredTls(files, material);
-  if (expired !== null) throw new Error(expired);
+  const material = readTls(files);
+  // One that is not valid yet may well be so by the clock of the other side.
+  const unfit = outOfDate(files, material);
+  if (unfit !== null && wallMs() >= material.notBeforeMs) throw new Error(unfit);
   return material;
 }

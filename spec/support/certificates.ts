@@ -136,7 +136,7 @@ export function sha1Of({cert}: TlsPaths): string {
 }
 
 /** SHA-256, as 64 hexadecimal digits. */
-export function fingerprintOf({cert}: TlsPaths): string {
+export function fingerprintOf({cert}: Pick<TlsPaths, 'cert'>): string {
   return new X509Certificate(readFileSync(cert)).fingerprint256.replaceAll(':', '').toLowerCase();
 }
 
