@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {BuiltNoded} from '../support/built';
 import {NodedDaemon} from '../support/daemon';
-import {forkServersIn, isAlive} from '../support/processes';
+import {forkServersIn, isAlive, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
 const cpid = (callId: string): number => Number(callId.split(':')[1]);
@@ -69,7 +69,7 @@ describe('on_stop = "leave"', function () {
     expect(isAlive(cpid(id))).to.equal(true);
     await daemon.start();
     expect((await daemon.waitForFunction(id, 0)).json.call.state).to.equal('running');
-    process.kill(cpid(id), 'SIGUSR1');
+    signalProcess(cpid(id), 'SIGUSR1');
     expect((await daemon.waitForFunction(id, 20)).json.call).to.include({outcome: 'signaled', signal: 'SIGUSR1'});
   });
 });
@@ -90,7 +90,7 @@ describe('a fork server that dies or stands still', function () {
     const waits = ids.map((id) => daemon.waitForFunction(id, 30));
     await until('the waits are open', async () => (await daemon.get('/status')).json.counts.waiters === ids.length);
     const old = forkServer();
-    process.kill(old, 'SIGKILL');
+    signalProcess(old, 'SIGKILL');
     const answers = (await Promise.all(waits)).map(({json}) => json);
     expect(answers.map(({call}) => call.outcome)).to.deep.equal(['lost', 'lost', 'lost']);
     expect(daemon.functionProcesses()).to.deep.equal([]);
@@ -103,7 +103,7 @@ describe('a fork server that dies or stands still', function () {
   it('loses no word that its calls wrote, and their files go with them', async () => {
     const id = await daemon.startReady('talks', 'x'.repeat(100_000));
     await until('all of it is written', async () => (await daemon.waitForFunction(id, 0)).json.call.stderr.next === 50_005);
-    process.kill(forkServer(), 'SIGKILL');
+    signalProcess(forkServer(), 'SIGKILL');
     const {json} = await daemon.waitForFunction(id, 30);
     expect(json.call).to.include({outcome: 'lost'});
     expect(json.call.stderr).to.include({next: 50_005}).with.property('text').that.matches(/last words$/);
@@ -118,22 +118,22 @@ describe('a fork server that dies or stands still', function () {
   it('takes a function process with it that may leave others, and these stay', async () => {
     const id = await daemon.startReady('leaves');
     const left = Number((await daemon.waitForFunction(id, 0, {stderr_from: 0})).json.call.stderr.text.split('\n')[0]);
-    process.kill(forkServer(), 'SIGKILL');
+    signalProcess(forkServer(), 'SIGKILL');
     expect((await daemon.waitForFunction(id, 30)).json.call.outcome).to.equal('lost');
     await until('the function process is dead', () => !isAlive(cpid(id)));
     expect(isAlive(left)).to.equal(true);
-    process.kill(left, 'SIGKILL');
+    signalProcess(left, 'SIGKILL');
   });
 
   it('starts what was asked for meanwhile when it goes on', async () => {
     await daemon.startFunction('quick', 0, 20);
     const old = forkServer();
-    process.kill(old, 'SIGSTOP');
+    signalProcess(old, 'SIGSTOP');
     let late: Awaited<ReturnType<typeof daemon.startFunction>>;
     try {
       late = await daemon.startFunction('quick', [2], 0.05);
     } finally {
-      process.kill(old, 'SIGCONT');
+      signalProcess(old, 'SIGCONT');
     }
     expect(late.json).to.include({finished: false});
     expect((await daemon.waitForFunction(late.json.call.id, 20)).json.result).to.deep.equal([2]);
@@ -146,7 +146,7 @@ describe('a fork server that dies or stands still', function () {
     const program = join(built.root, 'libexec/noded-forker');
     fs.renameSync(program, `${program}.away`);
     try {
-      process.kill(forkServer(), 'SIGKILL');
+      signalProcess(forkServer(), 'SIGKILL');
       expect((await wait).json.call.outcome).to.equal('lost');
       expect(daemon.functionProcesses()).to.deep.equal([]);
       expect((await daemon.startFunction('quick', [1], 20)).json.code).to.equal('spawner_unavailable');
@@ -160,7 +160,7 @@ describe('a fork server that dies or stands still', function () {
     const id = await daemon.startReady('sleeper');
     const key = id.split(':')[3]!;
     fs.unlinkSync(join(daemon.runDir, 'calls', `${key}.call`));
-    process.kill(forkServer(), 'SIGKILL');
+    signalProcess(forkServer(), 'SIGKILL');
     expect((await daemon.waitForFunction(id, 30)).json.call.outcome).to.equal('lost');
   });
 });

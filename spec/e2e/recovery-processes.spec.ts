@@ -9,7 +9,7 @@ import {acceptedLine, endedLine, startedLine} from '../../lib/call/journal';
 import {startTimeOf} from '../../lib/proc/process-tree';
 import {NodedDaemon} from '../support/daemon';
 import type {Answer} from '../support/daemon';
-import {isAlive} from '../support/processes';
+import {isAlive, kill} from '../support/processes';
 import {until} from '../support/until';
 
 const escape = (file: string): string =>
@@ -145,7 +145,7 @@ describe('a process that a journal seems to name', () => {
   });
   after(async () => {
     for (const child of started) child.kill('SIGKILL');
-    for (const pid of innocents.values()) if (isAlive(pid)) process.kill(pid, 'SIGKILL');
+    for (const pid of innocents.values()) kill(pid);
     await daemon.dispose();
   });
 

@@ -7,6 +7,7 @@ import {setTimeout as pause} from 'node:timers/promises';
 import {Ajv} from 'ajv';
 import {expect} from 'chai';
 import {parse} from 'smol-toml';
+import {signalGroup} from '../support/processes';
 
 export const functionsDir = path.join(__dirname, '..', '..', 'functions');
 
@@ -135,13 +136,7 @@ export function startFunction(name: string, args: string, options: RunOptions = 
     pid,
     ended,
     stderr: () => readFrom(streams.stderr),
-    signalGroup: (signal) => {
-      try {
-        process.kill(-pid, signal);
-      } catch {
-        // It has ended meanwhile.
-      }
-    },
+    signalGroup: (signal) => signalGroup(pid, signal),
   };
   running.add(one);
   return one;

@@ -13,7 +13,7 @@ import {writeStart} from '../../lib/proc/fork-frames';
 import {describeIf} from '../support/as-root';
 import {GanetiBench, startDaemonProcess} from '../support/ganeti-bench';
 import {ganetiForker, ganetiProblem, ganetiShare} from '../support/ganeti-node';
-import {forkServersIn, isAlive} from '../support/processes';
+import {forkServersIn, isAlive, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
 /** Ends a process of the spec's own and waits for that. */
@@ -90,14 +90,14 @@ describeIf('noded-ganeti when it dies itself', ganetiProblem(), () => {
     const [pid] = await Promise.all([running.started(), queued.ended()]);
     const daemonOfIt = Number((JSON.parse((await bench.call('spec_daemon', [])).stdout) as [true, number])[1]);
     try {
-      process.kill(first, 'SIGKILL');
+      signalProcess(first, 'SIGKILL');
       expect(await running.ended()).to.include({kind: 'lost'});
       await bench.dead(pid);
       expect(isAlive(daemonOfIt), 'what a function started lives on').to.equal(true);
       expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
       expect(bench.forkServer).to.not.equal(first);
     } finally {
-      process.kill(daemonOfIt, 'SIGKILL');
+      signalProcess(daemonOfIt, 'SIGKILL');
     }
   });
 });

@@ -6,7 +6,7 @@ import type {ForkSpawner} from '../../lib/proc/fork-spawner';
 import {describeIf} from '../support/as-root';
 import {GanetiBench} from '../support/ganeti-bench';
 import {ganetiProblem} from '../support/ganeti-node';
-import {isAlive} from '../support/processes';
+import {isAlive, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
 describeIf('a function of Ganeti\'s backend', ganetiProblem(), () => {
@@ -115,7 +115,7 @@ describeIf('a function of Ganeti\'s backend', ganetiProblem(), () => {
       expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
       expect(isAlive(pid)).to.equal(true);
     } finally {
-      process.kill(pid, 'SIGKILL');
+      signalProcess(pid, 'SIGKILL');
     }
     await bench.dead(pid);
   });

@@ -8,7 +8,7 @@ import {fixtures, openFiles} from '../support/fixtures';
 import {freePort} from '../support/free-port';
 import {runNoded} from '../support/noded-command';
 import type {Said} from '../support/noded-command';
-import {isAlive} from '../support/processes';
+import {isAlive, kill, processesWith, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
 describe('noded --daemonize', function () {
@@ -27,13 +27,20 @@ describe('noded --daemonize', function () {
     place.writeConfig(`log_file = "${logFile}"\npid_file = "${pidFile}"\n`);
   });
   afterEach(async () => {
-    const pid = pidOnFile();
-    if (pid !== 0 && isAlive(pid)) process.kill(pid, 'SIGKILL');
-    if (pid !== 0) await until('the daemon is gone', () => !isAlive(pid));
+    await until('the daemon is gone', () => {
+      const left = processes();
+      left.forEach(kill);
+      return left.length === 0;
+    });
     await place.dispose();
   });
 
-  const pidOnFile = (): number => (fs.existsSync(pidFile) ? Number(fs.readFileSync(pidFile, 'utf8')) : 0);
+  const processes = (): number[] => processesWith(`HOME=${place.root}`);
+  const pidOnFile = (): number => {
+    const pid = Number(fs.readFileSync(pidFile, 'utf8'));
+    expect(processes()).to.include(pid);
+    return pid;
+  };
   const daemonize = (...more: readonly string[]): Promise<Said> => runNoded([...place.commandLine().slice(1), '-p', String(port), '--daemonize', ...more], {env: {HOME: place.root}});
   const stat = (pid: number): string[] => fs.readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
 
@@ -46,7 +53,7 @@ describe('noded --daemonize', function () {
     expect([group, session, terminal]).to.deep.equal([String(pid), String(pid), '0']);
     await until('the log says so', () => fs.readFileSync(logFile, 'utf8').includes('noded is ready'));
     expect(fs.statSync(pidFile).mode & 0o022).to.equal(0);
-    process.kill(pid, 'SIGTERM');
+    signalProcess(pid, 'SIGTERM');
     await until('the daemon has ended', () => !isAlive(pid));
     expect(fs.existsSync(pidFile)).to.equal(false);
     expect(fs.readFileSync(logFile, 'utf8')).to.include('noded ends');
@@ -89,7 +96,7 @@ describe('noded --daemonize', function () {
     const pid = pidOnFile();
     expect(fs.readlinkSync(`/proc/${pid}/cwd`)).to.equal('/');
     writeFunction(place.functionsDir, 'later', {body: '#!/bin/sh\necho 2\n'});
-    process.kill(pid, 'SIGHUP');
+    signalProcess(pid, 'SIGHUP');
     await until('it has reloaded', () => /"(reloaded certificates|reload: )/.test(fs.readFileSync(logFile, 'utf8')));
     expect((await place.startFunction('later', null, 20)).json.result).to.equal(2);
   });

@@ -11,7 +11,7 @@ import {ganetiProblem} from '../support/ganeti-node';
 import {freePort} from '../support/free-port';
 import {runNoded} from '../support/noded-command';
 import type {Said} from '../support/noded-command';
-import {forkServersIn, isAlive, noForkServerIn} from '../support/processes';
+import {forkServersIn, isAlive, noForkServerIn, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 import {usage} from '../../lib/main/ganeti-options';
 
@@ -98,9 +98,7 @@ describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
       node.port = port;
     });
     afterEach(async () => {
-      const {pid} = node;
-      if (pid !== 0 && isAlive(pid)) process.kill(pid, 'SIGKILL');
-      await until('it is gone', () => pid === 0 || !isAlive(pid));
+      await node.killAll();
       fs.rmSync(node.pidFile, {force: true});
     });
 
@@ -211,7 +209,7 @@ describeIf('ganeti-noded', ganetiProblem(), function (this: Mocha.Suite) {
     it('starts over the pid file of one that was killed', async () => {
       expect(start()).to.deep.equal(started);
       const {pid} = node;
-      process.kill(pid, 'SIGKILL');
+      signalProcess(pid, 'SIGKILL');
       await until('it is dead', () => !isAlive(pid));
       fs.writeFileSync(node.pidFile, '999999999\n');
       expect(start()).to.deep.equal(started);

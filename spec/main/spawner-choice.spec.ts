@@ -5,7 +5,7 @@ import {join} from 'node:path';
 import {BuiltNoded} from '../support/built';
 import {NodedDaemon} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
-import {forkServersIn, noForkServerIn} from '../support/processes';
+import {forkServersIn, noForkServerIn, signalProcess} from '../support/processes';
 import {runNoded} from '../support/noded-command';
 
 const missing = 'spawner = "forker", but noded-forker is not installed';
@@ -80,13 +80,13 @@ describe('the spawner of a noded', function () {
       const id = await source.startReady('sleeper');
       await source.kill();
       const [server] = forkServersIn(source.runDir);
-      process.kill(server!, 'SIGSTOP');
+      signalProcess(server!, 'SIGSTOP');
       try {
         const {code, stderr} = await runNoded(source.commandLine());
         expect(stderr).to.match(/^noded: the fork server of .* cannot be used, and may have calls: /m);
         expect(code).to.equal(75);
       } finally {
-        process.kill(server!, 'SIGCONT');
+        signalProcess(server!, 'SIGCONT');
       }
       await source.start();
       expect((await source.waitForFunction(id, 0)).json.call.state).to.equal('running');

@@ -6,7 +6,7 @@ import type {Socket} from 'node:net';
 import {outcomeOf} from '../../lib/base/outcome';
 import {describeAsRoot} from '../support/as-root';
 import {buildForker, sanitizerFindings} from '../support/forker-builds';
-import {isAlive} from '../support/processes';
+import {isAlive, signalProcess} from '../support/processes';
 import {SpawnerBench, forkerKind, spawnerKinds} from '../support/spawner-bench';
 import {until} from '../support/until';
 
@@ -105,7 +105,7 @@ for (const kind of forkers) {
       expect(bench.spawner.unavailable).to.be.a('string');
       // Asked for when there is nobody to ask: it must not be lost, and nothing that comes after it.
       stopped.process.signal('kill');
-      process.kill(early.pid, 'SIGKILL');
+      signalProcess(early.pid, 'SIGKILL');
       expect(await stopped.ended()).to.include({kind: 'exited', signal: 'SIGKILL'});
       expect(await early.ended()).to.include({kind: 'exited', signal: 'SIGKILL'});
       expect(bench.spawner.unavailable).to.equal(null);
@@ -119,7 +119,7 @@ for (const kind of forkers) {
       const spec = bench.define('leaves', '#!/bin/sh\ni=0; while [ $i -lt 20 ]; do setsid sh -c \'trap "" TERM; sleep 60\' & i=$((i + 1)); done\n');
       const server = bench.forkServer;
       expect(server).to.be.above(0);
-      const run = bench.spawn(spec, {atEnd: () => process.kill(server, 'SIGKILL')});
+      const run = bench.spawn(spec, {atEnd: () => signalProcess(server, 'SIGKILL')});
       await run.ended();
       await bench.nothingLeftOf(run);
       await until('there is another one', () => bench.spawner.unavailable === null && ![0, server].includes(bench.forkServer));

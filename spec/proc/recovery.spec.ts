@@ -6,23 +6,14 @@ import {once} from 'node:events';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
-import {errnoOf} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
 import {ProcessTrees, startTimeOf} from '../../lib/proc/process-tree';
 import {recoverCalls} from '../../lib/proc/recovery';
 import type {Recovered} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
 import {JsonScanner} from '../../lib/rpc/json-scan';
-import {isAlive} from '../support/processes';
+import {isAlive, signalGroup} from '../support/processes';
 import {until} from '../support/until';
-
-function killGroup(leader: number): void {
-  try {
-    process.kill(-leader, 'SIGKILL');
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error;
-  }
-}
 
 describe('what is read back from journals', () => {
   let runDir: string;
@@ -33,7 +24,7 @@ describe('what is read back from journals', () => {
     children = [];
   });
   afterEach(() => {
-    for (const child of children) killGroup(child.pid!);
+    for (const child of children) signalGroup(child.pid!, 'SIGKILL');
     fs.rmSync(runDir, {recursive: true});
   });
 

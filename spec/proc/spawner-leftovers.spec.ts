@@ -1,5 +1,5 @@
 import {expect} from 'chai';
-import {isAlive} from '../support/processes';
+import {isAlive, signalProcess} from '../support/processes';
 import {describeSpawners} from '../support/spawner-bench';
 import {until} from '../support/until';
 import * as fs from 'node:fs';
@@ -72,7 +72,7 @@ describeSpawners('what an ended function process left behind', (bench) => {
       expect(run.ending).to.include({exitCode: 0});
       expect(isAlive(pid)).to.equal(true);
     } finally {
-      process.kill(pid, 'SIGKILL');
+      signalProcess(pid, 'SIGKILL');
     }
   });
 

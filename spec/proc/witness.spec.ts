@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {Witness} from '../../lib/proc/witness';
 import type {WitnessSink} from '../../lib/proc/witness';
-import {isAlive, processesWith} from '../support/processes';
+import {isAlive, processesWith, signalProcess} from '../support/processes';
 import {SpawnerBench, spawnerKinds} from '../support/spawner-bench';
 import type {Run} from '../support/spawner-bench';
 import {until} from '../support/until';
@@ -23,7 +23,7 @@ describe('the witness of a function process', () => {
 
   it('that dies makes a lost call, with what it wrote, once its processes are dead', async () => {
     const run = await startReady('#!/bin/sh\nsetsid sleep 60 &\necho ready >&2\nwait\n');
-    process.kill(parentOf(run.pid), 'SIGKILL');
+    signalProcess(parentOf(run.pid), 'SIGKILL');
     expect(await run.ended()).to.include({kind: 'lost', stderrBytes: 6});
     expect(isAlive(run.pid)).to.equal(false);
     expect(bench.processesOf(run)).to.deep.equal([]);
@@ -43,7 +43,7 @@ describe('the witness of a function process', () => {
     const said = await new Promise((resolve) => {
       const sink: WitnessSink = {
         forked: (pid) => {
-          process.kill(pid, 'SIGKILL');
+          signalProcess(pid, 'SIGKILL');
           // The witness has said so, and could have left, before anything of it is read here.
           const busyUntil = performance.now() + 500;
           while (performance.now() < busyUntil) fs.statSync('/proc');

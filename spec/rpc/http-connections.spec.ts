@@ -5,7 +5,7 @@ import {join} from 'node:path';
 import {CertificateShop, fingerprintOf, roleText} from '../support/certificates';
 import {NodedDaemon} from '../support/daemon';
 import {sampleOf} from '../support/metrics';
-import {residentBytes} from '../support/processes';
+import {residentBytes, signalProcess} from '../support/processes';
 import {programs} from '../support/programs';
 import {RawConnection, parseAnswers, putText} from '../support/raw-http';
 import {until} from '../support/until';
@@ -164,7 +164,7 @@ describe('connections', () => {
       await until('both wait', async () => (await drained.get('/status')).json.counts.waiters === 2);
       drained.signal('SIGTERM');
       await drained.logged(/stopping/);
-      process.kill(Number(callId!.split(':')[1]), 'SIGKILL');
+      signalProcess(Number(callId!.split(':')[1]), 'SIGKILL');
       for (const connection of asks) {
         const [answer] = await connection.answers(1);
         expect(answer!.status).to.equal(200);

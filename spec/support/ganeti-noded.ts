@@ -13,7 +13,7 @@ import type {Exit, TlsPaths} from './daemon';
 import {GanetiAuthority} from './ganeti-certificates';
 import {makeGanetiNode, makeGanetiShare} from './ganeti-node';
 import type {GanetiNode} from './ganeti-node';
-import {processesWith} from './processes';
+import {kill, processesWith} from './processes';
 import {until} from './until';
 import {responseOf} from './wire';
 import type {Response} from './wire';
@@ -117,8 +117,11 @@ export class GanetiNoded {
   get pidFile(): string {
     return this.path('var/run/ganeti/ganeti-noded.pid');
   }
+  /** The daemon's. Throws if its file is missing, or names no process of this node. */
   get pid(): number {
-    return Number(fs.existsSync(this.pidFile) ? fs.readFileSync(this.pidFile, 'utf8') : 0);
+    const pid = Number(fs.readFileSync(this.pidFile, 'utf8'));
+    if (!this.processes().includes(pid)) throw new Error(`${this.pidFile} names ${pid}, which is no process of this node`);
+    return pid;
   }
   get log(): string {
     return fs.existsSync(this.node.log) ? fs.readFileSync(this.node.log, 'utf8') : '';
@@ -176,14 +179,24 @@ export class GanetiNoded {
     this.child?.kill(signal);
   }
 
-  /** Kills it, its fork server and all functions, and removes its files. */
-  async dispose(): Promise<void> {
+  /** Detached ones too. */
+  private processes(): number[] {
+    return processesWith(`GANETI_ROOTDIR=${this.node.root}`);
+  }
+
+  /** Kills it, its fork server and all functions. */
+  async killAll(): Promise<void> {
     await this.stop('SIGKILL');
     await until('no process of this node is left', () => {
-      const left = processesWith(`GANETI_ROOTDIR=${this.node.root}`);
-      killAll(left);
+      const left = this.processes();
+      left.forEach(kill);
       return left.length === 0;
     });
+  }
+
+  /** That, and removes its files. */
+  async dispose(): Promise<void> {
+    await this.killAll();
     fs.rmSync(this.directory, {recursive: true, force: true});
   }
 
@@ -226,15 +239,5 @@ export class GanetiNoded {
 
   connection(client: TlsPaths): tls.ConnectionOptions & {readonly host: string; readonly port: number} {
     return {host: '127.0.0.1', port: this.port, cert: fs.readFileSync(client.cert), key: fs.readFileSync(client.key), ca: fs.readFileSync(client.ca), checkServerIdentity: () => undefined};
-  }
-}
-
-function killAll(pids: readonly number[]): void {
-  for (const pid of pids) {
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // It has ended meanwhile.
-    }
   }
 }

@@ -1,5 +1,7 @@
 /** What proc(5) says of the processes that specs have started. */
 import {readFileSync, readdirSync} from 'node:fs';
+import {errnoOf} from '../../lib/base/errors';
+import {startTimeOf} from '../../lib/proc/process-tree';
 import {until} from './until';
 
 function environmentOf(pid: number): string {
@@ -63,12 +65,38 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+const ownStart = startTimeOf(process.pid);
+
+/**
+ * Throws unless specs may have started it. A pid comes from a file, an answer or a search, and where these were wrong
+ * it must not reach kill(2): 0 is this whole run and who began it, the rest are somebody else's processes.
+ */
+function ours(pid: number): number {
+  const start = Number.isInteger(pid) && pid > 1 && pid !== process.pid ? startTimeOf(pid) : ownStart - 1;
+  if (start !== 0 && start < ownStart) throw new Error(`${pid} is no process that these specs have started`);
+  return pid;
+}
+
+/** A signal to a process that specs have started. Throws if it is none, or has ended. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  process.kill(ours(pid), signal);
+}
+
 /** SIGKILL to a process that may have ended meanwhile. */
 export function kill(pid: number): void {
+  ignoreEnded(() => signalProcess(pid, 'SIGKILL'));
+}
+
+/** A signal to the group of such a process, which may have ended meanwhile. */
+export function signalGroup(leader: number, signal: NodeJS.Signals): void {
+  ignoreEnded(() => process.kill(-ours(leader), signal));
+}
+
+function ignoreEnded(send: () => void): void {
   try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has.
+    send();
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
   }
 }
 
