@@ -19,7 +19,7 @@ SOURCES  = $(shell find lib -name '*.ts')
 MAN      = man/noded.8 man/nodectl.1 man/noded.conf.5 man/noded-protocol.7 man/noded-functions.7 man/ganeti-noded.8
 FUNCTIONS = $(shell find functions -type f)
 
-.PHONY: all packages all-packages ganeti-packages check check-all types spec coverage coverage-all spec-lists fuzz soak man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
+.PHONY: all packages all-packages ganeti-packages ci-packages check check-all types spec coverage coverage-all spec-lists fuzz soak man-lint bench demo run install uninstall install-ganeti uninstall-ganeti install-ganeti-rpc uninstall-ganeti-rpc ganeti-check clean help
 
 CC      ?= cc
 CFLAGS  ?= -O2
@@ -61,6 +61,9 @@ packages: ## Debian packages that make check needs; installs them as root
 
 all-packages: packages ## and those of make check-all
 	$(call need,$(ALL_PACKAGES))
+
+ci-packages: all-packages ganeti-packages ## and all that .ci/run needs
+	$(call need,debootstrap)
 
 ganeti-packages: ## those of a virtual Ganeti cluster
 	$(call need,$(GANETI_PACKAGES))
