@@ -14,14 +14,14 @@
  *   daemon to forker                         forker to daemon
  *   S start   key, flags, user, …, accepted  N name     of a function that needs no program; only noded-ganeti has any
  *   P part    key, bytes: arguments of the   W welcome  version, pid: the NAME and LIVE frames are out
- *             next start, if they are too    L live     key, pid, start time: a call that runs
- *             large for it and have no file  A started  key, pid, start time
+ *             next start, if they are too    L live     key, pid, start time, moment: a call that runs
+ *             large for it and have no file  A started  key, pid, start time, moment
  *   K signal  key, 1 TERM+CONT | 2 KILL      O output   key, stream, bytes: of a call without files
- *   Q quit                                   E ended    key, kind, code, stage, time, usage, sizes, output
+ *   Q quit                                   E ended    key, kind, code, stage, moment, usage, sizes, output
  *                                            B busy     key: its program is being written; start it again
  *                                            M message  text for the daemon's log
  *
- * A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
+ * A moment is two u64 of ms: by the wall clock, and since boot. A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
  * fixed table. Facts go to the journal first and to the daemon second, so a report that cannot be
  * delivered is never lost.
  *
@@ -63,7 +63,7 @@
 #endif
 
 enum {
-  VERSION = 2,
+  VERSION = 3,
   KEY = 16,                     /* hexadecimal digits */
   MAX_CALLS = NODED_MAX_CALLS,  /* slots; about 100 bytes each, touched when used */
   HASH = 32768,                 /* a power of two over MAX_CALLS */
@@ -101,6 +101,9 @@ enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
 /* Free: not in use. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
 enum state { FREE, RUNNING, ENDED };
 
+/* An instant in ms: for display, and by the clock that ages and order go by, because nobody sets it. */
+struct moment { int64_t wall, boot; };
+
 struct call {
   char key[KEY + 1];
   uint8_t flags;
@@ -109,6 +112,7 @@ struct call {
   bool torn;            /* the last line of its journal may be cut short */
   pid_t pid;
   uint64_t start_time;  /* field 22 of /proc/PID/stat */
+  struct moment started;
   int out, err;         /* without a name: memory files of a call without files, or the output of a young call; else -1 */
   int journal;          /* of a young call, else -1 */
   int64_t began;
@@ -173,17 +177,13 @@ static int64_t monotonic_ms(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int64_t wall_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
+static int64_t ms_of(struct timespec time) { return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000; }
 
-/* What ages go by: nobody sets it, and the next daemon has it too. */
-static int64_t boot_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+static struct moment moment_now(void) {
+  struct timespec wall, boot;
+  clock_gettime(CLOCK_REALTIME, &wall);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  return (struct moment){ms_of(wall), ms_of(boot)};
 }
 
 /* Reads a small file of /proc; the text ends with NUL. */
@@ -434,11 +434,14 @@ static bool make_journal(const struct start *start, int *fd) {
   return false;
 }
 
+/* Of a line: its time, by both clocks. */
+#define MOMENT "\"time\":%lld.%03d,\"boot_time\":%lld.%03d"
+#define MOMENT_OF(at) (long long)((at).wall / 1000), (int)((at).wall % 1000), (long long)((at).boot / 1000), (int)((at).boot % 1000)
+
 static void journal_started(struct call *call) {
   if (call->flags & F_UNSPOOLED) return;
-  int64_t now = wall_ms();
   struct line line;
-  begin_line(&line, "{\"event\":\"started\",\"time\":%lld.%03d,\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+  begin_line(&line, "{\"event\":\"started\"," MOMENT ",\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", MOMENT_OF(call->started), (int)call->pid, (unsigned long long)call->start_time, boot_id);
   append_line(call->key, call->journal, &call->torn, &line);
 }
 
@@ -446,24 +449,30 @@ static const char *const stages[] = {"", "open", "spawn", "exec", "journal"};
 
 /* ---- reports ---- */
 
+static void put_moment(struct moment at) {
+  put_u64((uint64_t)at.wall);
+  put_u64((uint64_t)at.boot);
+}
+
 static void report_started(const struct call *call, char type) {
-  if (!begin_frame(type, KEY + 12)) return;
+  if (!begin_frame(type, KEY + 28)) return;
   put(call->key, KEY);
   put_u32((uint32_t)call->pid);
   put_u64(call->start_time);
+  put_moment(call->started);
 }
 
 /* What a function wrote. The bytes are those that stand in the journal: stdout, then stderr. */
 struct written { uint64_t out, err; bool noted; uint8_t bytes[MAX_NOTED]; };
 
-static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, int64_t at, struct usage usage, const struct written *written) {
+static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, struct moment at, struct usage usage, const struct written *written) {
   size_t noted = written->noted ? (size_t)(written->out + written->err) : 0;
-  if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 6 + 1 + noted)) return;
+  if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 7 + 1 + noted)) return;
   put(key, KEY);
   put_u8(kind);
   put_u32((uint32_t)code);
   put_u8(stage);
-  put_u64((uint64_t)at);
+  put_moment(at);
   put_u64(usage.user_us);
   put_u64(usage.system_us);
   put_u64(usage.max_rss_kib);
@@ -476,12 +485,12 @@ static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t st
 /* Without a journal nobody knows of the start any more: the daemon refuses it. */
 static void not_started(const struct start *start, int error, uint8_t stage) {
   static const struct written nothing;
-  int64_t now = wall_ms(), boot = boot_ms();
+  struct moment now = moment_now();
   if (!(start->flags & F_UNSPOOLED)) {
     const char *name = strerrorname_np(error);
     struct line line;
     bool torn = false;
-    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"boot_time\":%lld.%03d,\"errno\":\"%s\",\"stage\":\"%s\"}\n", (long long)(now / 1000), (int)(now % 1000), (long long)(boot / 1000), (int)(boot % 1000), name ? name : "EUNKNOWN", stages[stage]);
+    begin_line(&line, "{\"event\":\"ended\"," MOMENT ",\"errno\":\"%s\",\"stage\":\"%s\"}\n", MOMENT_OF(now), name ? name : "EUNKNOWN", stages[stage]);
     if (stage != STAGE_JOURNAL) append_line(start->key, -1, &torn, &line);
     unlink_file(start->key, "args");
     unlink_output(start->key);
@@ -628,14 +637,10 @@ failed:
 }
 
 /* The clock of field 22 of /proc/PID/stat: ticks since boot, of which the kernel counts 100 a second for programs. */
-static uint64_t boot_ticks(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return (uint64_t)now.tv_sec * 100 + (uint64_t)now.tv_nsec / 10000000;
-}
+static uint64_t ticks(struct moment at) { return (uint64_t)at.boot / 10; }
 
 /* Before and after the last vfork. */
-static uint64_t ticks_before, ticks_after;
+static struct moment before_fork, after_fork;
 
 static uint64_t start_time_of(pid_t pid) {
   char path[32], text[1024];
@@ -649,10 +654,10 @@ static uint64_t start_time_of(pid_t pid) {
 /* Returns the pid, or -1 with the stage in child_stage. SIGCHLD is blocked always: nobody exits before being known. */
 static pid_t fork_function(const struct start *start, const struct streams *streams, int program) {
   child_error = child_stage = 0;
-  ticks_before = boot_ticks();
+  before_fork = moment_now();
   pid_t pid = vfork();
   if (pid == 0) become_function(start, streams, program);
-  ticks_after = boot_ticks();
+  after_fork = moment_now();
   if (pid == -1) {
     child_stage = STAGE_SPAWN;
     return -1;
@@ -735,7 +740,8 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
   call->torn = false;
   call->pid = pid;
   /* The kernel took its time between the two: if they are the same it is that, and /proc need not be asked. */
-  call->start_time = ticks_before == ticks_after ? ticks_before : start_time_of(pid);
+  call->start_time = ticks(before_fork) == ticks(after_fork) ? ticks(before_fork) : start_time_of(pid);
+  call->started = before_fork; /* whatever the function does is later */
   call->out = streams->out;
   call->err = streams->err;
   call->journal = journal;
@@ -904,7 +910,7 @@ static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec
 
 static void end_call(struct call *call, int status, const struct rusage *rusage) {
   static struct written written;
-  int64_t now = wall_ms(), boot = boot_ms();
+  struct moment now = moment_now();
   bool signaled = WIFSIGNALED(status);
   int code = signaled ? WTERMSIG(status) : WEXITSTATUS(status);
   struct usage usage = {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss};
@@ -919,7 +925,7 @@ static void end_call(struct call *call, int status, const struct rusage *rusage)
     struct line line;
     if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
     else snprintf(exit_code, sizeof exit_code, "%d", code);
-    begin_line(&line, "{\"event\":\"ended\",\"time\":%lld.%03d,\"boot_time\":%lld.%03d,\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", (long long)(now / 1000), (int)(now % 1000), (long long)(boot / 1000), (int)(boot % 1000), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    begin_line(&line, "{\"event\":\"ended\"," MOMENT ",\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", MOMENT_OF(now), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
     journal_ended(call, &line, &written);
     close_journal(call);
   }

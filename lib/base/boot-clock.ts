@@ -18,6 +18,8 @@ export interface Moment {
   readonly boot: BootTime | null;
 }
 
+export const momentOf = ({atMs, boot}: Moment): Moment => ({atMs, boot});
+
 function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, 'latin1').trim();

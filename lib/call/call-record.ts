@@ -1,5 +1,6 @@
 /** What is known of one call. Only call.ts and call-table.ts write to it. */
 import type {Alarm} from '../base/alarm';
+import {spanMs} from '../base/boot-clock';
 import type {BootTime, Moment} from '../base/boot-clock';
 import type {NodedError} from '../base/errors';
 import type {Ending, Outcome, StopCause} from '../base/outcome';
@@ -43,7 +44,8 @@ export interface Call {
   /** There from the call of its spawner to its end: while there is anything to signal. */
   process: FunctionProcess | null;
   pid: number | null;
-  startedAtMs: number | null;
+  /** When its process was started, as its spawner or the journal says. */
+  started: Moment | null;
   /** Written once, before the signal: first reason wins. */
   stopCause: StopCause | null;
   killed: boolean;
@@ -72,7 +74,7 @@ export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequenc
     state: 'starting',
     process: null,
     pid: null,
-    startedAtMs: null,
+    started: null,
     stopCause: null,
     killed: false,
     ending: null,
@@ -91,4 +93,21 @@ export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequenc
 /** The call's ID as it is known now: cpid is 0 until the process runs. */
 export function callIdOf({accepted: {ppid, acceptedAtMs, key}, pid}: Call): string {
   return makeCallId({ppid, cpid: pid ?? 0, acceptedAtMs, key});
+}
+
+/** When a call was started and when it ended, by the wall clock in ms; null for what has not happened. */
+export interface CallTimes {
+  readonly startedAtMs: number | null;
+  readonly endedAtMs: number | null;
+}
+
+/**
+ * For display: never before the call's acceptance nor out of order, whatever was done to the wall clock meanwhile. From
+ * start to end goes the clock that nobody sets.
+ */
+export function timesOf({accepted, started, ending}: Pick<Call, 'accepted' | 'started' | 'ending'>): CallTimes {
+  const startedAtMs = started === null ? null : Math.max(accepted.acceptedAtMs, started.atMs);
+  if (ending === null) return {startedAtMs, endedAtMs: null};
+  const ended: Moment = {atMs: ending.endedAtMs, boot: ending.endedBoot};
+  return {startedAtMs, endedAtMs: (startedAtMs ?? accepted.acceptedAtMs) + spanMs(started ?? acceptedMoment(accepted), ended)};
 }

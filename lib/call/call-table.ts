@@ -2,7 +2,7 @@
  * The MANY: the pending-call table, keyed by call ID and also by request ID, with its limits, waiters,
  * drain and retention (DESIGN.md sections 3 and 5). One record per call; everything else is an index.
  */
-import {ageMs, momentNow, spanMs} from '../base/boot-clock';
+import {ageMs, momentNow, momentOf, spanMs} from '../base/boot-clock';
 import type {Moment} from '../base/boot-clock';
 import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
@@ -178,7 +178,7 @@ export class CallTable implements CallHost {
     const endedAt = monotonicMs() - age;
     const call = this.addCall(record.accepted, null, endedAt - spanMs(acceptedMoment(record.accepted), ended));
     call.pid = record.started?.pid ?? null;
-    call.startedAtMs = record.started?.atMs ?? null;
+    call.started = record.started && momentOf(record.started);
     call.stopCause = record.stopCause;
     call.ending = ending;
     call.outcome = record.outcome?.outcome ?? outcomeOf(ending, record.stopCause);
@@ -191,11 +191,11 @@ export class CallTable implements CallHost {
   }
 
   /** Takes over a call of an earlier noded that still runs. `adopt` is told where its end is to be reported. */
-  resume(record: JournalRecord, spec: FunctionSpec, pid: number, adopt: (sink: SpawnSink) => FunctionProcess): Call {
+  resume(record: JournalRecord, spec: FunctionSpec, {pid, atMs, boot}: Moment & {readonly pid: number}, adopt: (sink: SpawnSink) => FunctionProcess): Call {
     const call = this.addCall(record.accepted, spec, monotonicMs() - ageMs(acceptedMoment(record.accepted)));
     this.slots.take(call, spec);
     call.process = adopt(this.sinkOf(call));
-    resume(call, {pid, startedAtMs: record.started?.atMs ?? null, stopCause: record.stopCause}, this);
+    resume(call, {pid, started: {atMs, boot}, stopCause: record.stopCause}, this);
     return call;
   }
 
@@ -237,7 +237,7 @@ export class CallTable implements CallHost {
 
   private sinkOf(call: Call): SpawnSink {
     return {
-      started: (pid) => dispatch(call, 'started', {pid}, this),
+      started: (pid, at) => dispatch(call, 'started', {pid, at}, this),
       ended: (ending) => dispatch(call, 'ended', {ending}, this),
       refused: (refusal, errno) => dispatch(call, 'refused', {refusal, errno}, this),
     };

@@ -4,7 +4,8 @@
  */
 import {Alarm} from '../base/alarm';
 import {momentNow} from '../base/boot-clock';
-import {monotonicMs, wallMs} from '../base/duration';
+import type {Moment} from '../base/boot-clock';
+import {monotonicMs} from '../base/duration';
 import {NodedError} from '../base/errors';
 import {outcomeOf} from '../base/outcome';
 import type {Ending, StopCause} from '../base/outcome';
@@ -13,7 +14,7 @@ import type {Call, State} from './call-record';
 
 interface Events {
   /** The spawner: the function process runs. */
-  started: {readonly pid: number};
+  started: {readonly pid: number; readonly at: Moment};
   /** The spawner: it has ended, or could not be started. */
   ended: {readonly ending: Ending};
   /** The spawner: it could not be put on file, so nothing was started. */
@@ -109,9 +110,9 @@ const leave = (call: Call, _event: object, host: CallHost): State => {
   arm(call, null, host);
   return 'gone';
 };
-const run: Action<'started'> = (call, {pid}) => {
+const run: Action<'started'> = (call, {pid, at}) => {
   call.pid = pid;
-  call.startedAtMs = wallMs();
+  call.started = at;
   return 'running';
 };
 /** The stop came before the process: it runs now, and its spawner has the signal. */
@@ -257,7 +258,7 @@ export function keepUntil(call: Call, expiresAt: number, host: CallHost): void {
 }
 
 /** A call of an earlier noded goes on: as running, or as stopping for the reason that is on file. */
-export function resume(call: Call, facts: Pick<Call, 'pid' | 'startedAtMs' | 'stopCause'>, host: CallHost): void {
+export function resume(call: Call, facts: Pick<Call, 'pid' | 'started' | 'stopCause'>, host: CallHost): void {
   Object.assign(call, facts);
   call.state = call.stopCause === null ? 'running' : 'stopping';
   host.changed(call, 'starting');

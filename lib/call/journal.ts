@@ -2,7 +2,7 @@
  * What of a call outlives the daemon: the lines of `<key>.call` (DESIGN.md section 5). One JSON object
  * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
  */
-import type {BootTime} from '../base/boot-clock';
+import type {BootTime, Moment} from '../base/boot-clock';
 import {limits} from '../base/limits';
 import {outcomes, outputKinds, stopCauses, writtenOf} from '../base/outcome';
 import type {Ending, Outcome, OutputKind, OutputSizes, StopCause} from '../base/outcome';
@@ -32,12 +32,11 @@ export interface CallFiles {
 }
 
 /** The start of a process, written before its spawner reports it. */
-export interface StartedLine {
+export interface StartedLine extends Moment {
   readonly pid: number;
   /** Field 22 of proc(5) stat, in clock ticks since boot: with the boot ID it tells a pid from its reuse. */
   readonly startTime: number;
   readonly bootId: string;
-  readonly atMs: number;
 }
 
 export type EndedLine = EndedMoment & (EndedProcess | {readonly errno: string; readonly stage: string});
@@ -82,6 +81,8 @@ export interface JournalRecord {
 const seconds = (ms: number): number => ms / 1000;
 /** Members of a line that tell a moment by the boot clock too, where that is known. */
 const bootMembers = (boot: BootTime | null): object => (boot ? {boot_id: boot.bootId, boot_time: seconds(boot.ms)} : {});
+/** The same of a line that has its boot ID for another reason, or that of the `accepted` line. */
+const timeMembers = ({atMs, boot}: Moment): object => ({time: seconds(atMs), ...(boot ? {boot_time: seconds(boot.ms)} : {})});
 const encode = (line: object): string => `${JSON.stringify(line)}\n`;
 
 export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): string {
@@ -105,8 +106,8 @@ export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): strin
   return Buffer.byteLength(whole) <= limits.maxJournalLineBytes ? whole : line(null);
 }
 
-export function startedLine({pid, startTime, bootId, atMs}: StartedLine): string {
-  return encode({event: 'started', time: seconds(atMs), pid, start_time: startTime, boot_id: bootId});
+export function startedLine({pid, startTime, bootId, ...at}: StartedLine): string {
+  return encode({event: 'started', ...timeMembers(at), pid, start_time: startTime, boot_id: bootId});
 }
 
 export function stoppingLine(cause: StopCause, by: string, atMs: number): string {
@@ -114,7 +115,7 @@ export function stoppingLine(cause: StopCause, by: string, atMs: number): string
 }
 
 export function endedLine(ended: EndedLine): string {
-  const when = {time: seconds(ended.atMs), ...(ended.boot ? {boot_time: seconds(ended.boot.ms)} : {})};
+  const when = timeMembers(ended);
   return 'errno' in ended
     ? encode({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
     : encode({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal});
@@ -186,7 +187,7 @@ function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' |
 }
 
 function readStarted(line: Line): StartedLine {
-  return {pid: number(line.pid), startTime: number(line.start_time), bootId: text(line.boot_id) ?? '', atMs: ms(line.time)};
+  return {pid: number(line.pid), startTime: number(line.start_time), bootId: text(line.boot_id) ?? '', atMs: ms(line.time), boot: bootOf(line.boot_id, line.boot_time)};
 }
 
 function readEnded(line: Line, bootId: string | undefined): EndedLine {

@@ -1,4 +1,5 @@
 /** What a spawner promises, and what it is told (DESIGN.md section 7). Types only. */
+import type {Moment} from '../base/boot-clock';
 import type {NodedError} from '../base/errors';
 import type {Ending} from '../base/outcome';
 
@@ -41,8 +42,8 @@ export interface SpawnRequest {
 
 /** Where a spawner reports; never called from inside `spawn`. */
 export interface SpawnSink {
-  /** At most once, before `ended`: the function process runs. */
-  started(pid: number): void;
+  /** At most once, before `ended`: the function process runs, since `at` by the same clocks that tell of its end. */
+  started(pid: number, at: Moment): void;
   /** Exactly once, unless `refused`. */
   ended(ending: Ending): void;
   /** In place of both: the call could not be put on file, because of `errno`, so nothing was started. */

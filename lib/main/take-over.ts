@@ -43,7 +43,7 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
   for (const {record, ending} of recovered) {
     const {key} = record.accepted;
     if (ending !== null) table.restore(record, ending);
-    else table.resume(record, specOf(record, options), chosen.live.get(key)!.pid, (sink) => chosen.adopt(key, specOf(record, options), sink));
+    else table.resume(record, specOf(record, options), chosen.live.get(key)!, (sink) => chosen.adopt(key, specOf(record, options), sink));
   }
   const count = (matches: (kind: string | undefined) => boolean): number => recovered.filter(({ending}) => matches(ending?.kind)).length;
   const facts = {calls: recovered.length, running: count((kind) => kind === undefined), lost: count((kind) => kind === 'lost')};

@@ -6,7 +6,6 @@
 import {accessSync, closeSync, constants, readFileSync, writeFileSync} from 'node:fs';
 import {bootId, momentNow} from '../base/boot-clock';
 import type {Moment} from '../base/boot-clock';
-import {wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Ending, KnownSizes} from '../base/outcome';
@@ -158,7 +157,8 @@ class ChildFunction implements FunctionProcess, WitnessSink {
   forked(pid: number): void {
     this.pid = pid;
     this.startTime = startTimeOf(pid);
-    this.journal(startedLine({pid, startTime: this.startTime, bootId, atMs: wallMs()}));
+    const started = momentNow();
+    this.journal(startedLine({pid, startTime: this.startTime, bootId, ...started}));
     if (this.spawner.resetsOomScore) {
       try {
         writeFileSync(`/proc/${pid}/oom_score_adj`, '0');
@@ -166,7 +166,7 @@ class ChildFunction implements FunctionProcess, WitnessSink {
         if (errnoOf(error) !== 'ENOENT') this.warn(`cannot reset oom_score_adj: ${messageOf(error)}`);
       }
     }
-    this.sink.started(pid);
+    this.sink.started(pid, started);
     if (this.wanted !== null) this.signal(this.wanted);
     this.witness!.go();
   }

@@ -1,4 +1,5 @@
 /** What a daemon knows of the calls that its fork server has. */
+import type {Moment} from '../base/boot-clock';
 import {monotonicMs} from '../base/duration';
 import {limits} from '../base/limits';
 import type {SpawnSink} from '../call/spawner';
@@ -27,8 +28,8 @@ type RunningFacts = Pick<Running, 'key' | 'leaveRunning' | 'maxOutputBytes' | 's
 const nothing = Buffer.alloc(0);
 export const newRunning = ({key, leaveRunning, maxOutputBytes, spooled, sink, start}: RunningFacts): Running => ({key, leaveRunning, maxOutputBytes, spooled, sink, start, tries: 1, wanted: null, pid: 0, startTime: 0, stdout: nothing, stderr: nothing});
 
-/** A call of an earlier daemon that the fork server still runs. */
-export interface LiveCall {
+/** A call whose process the fork server has started, and when. */
+export interface LiveCall extends Moment {
   readonly pid: number;
   readonly startTime: number;
 }

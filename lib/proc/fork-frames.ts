@@ -3,6 +3,8 @@
  * a body. libexec/noded-forker.c has the table of them. Bounded on both sides; a malformed one ends the
  * connection and nothing else.
  */
+import {bootId} from '../base/boot-clock';
+import type {Moment} from '../base/boot-clock';
 import {errnoName} from '../base/errors';
 import {signalName} from '../base/outcome';
 import {isKey} from '../call/call-id';
@@ -10,7 +12,7 @@ import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
 import type {Output} from './recent-outputs';
 
-export const frameVersion = 2;
+export const frameVersion = 3;
 const maxFrameBytes = 128 * 1024;
 const keyBytes = 16;
 
@@ -33,14 +35,22 @@ export interface StartFrame {
 export type ForkerFrame =
   | {readonly type: 'built_in'; readonly name: string}
   | {readonly type: 'welcome'; readonly version: number; readonly pid: number}
-  | {readonly type: 'live'; readonly key: string; readonly pid: number; readonly startTime: number}
-  | {readonly type: 'started'; readonly key: string; readonly pid: number; readonly startTime: number}
+  | LiveFrame<'live'>
+  | LiveFrame<'started'>
   | {readonly type: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Buffer}
   | EndedFrame
   | {readonly type: 'busy'; readonly key: string}
   | {readonly type: 'message'; readonly text: string};
 
-export interface EndedFrame {
+/** A process that runs, and since when. */
+interface LiveFrame<T> extends Moment {
+  readonly type: T;
+  readonly key: string;
+  readonly pid: number;
+  readonly startTime: number;
+}
+
+export interface EndedFrame extends Moment {
   readonly type: 'ended';
   readonly key: string;
   readonly exitCode: number | null;
@@ -48,14 +58,12 @@ export interface EndedFrame {
   /** Of a start that failed. */
   readonly errno: string | null;
   readonly stage: string;
-  readonly endedAtMs: number;
   /** Null if the file has gone. */
   readonly stdoutBytes: number | null;
   readonly stderrBytes: number | null;
   /** What it wrote, if that stands in the journal and in no files. */
   readonly noted: Output | null;
 }
-
 
 /** Length and type. */
 const headBytes = 5;
@@ -136,10 +144,10 @@ export class FrameError extends Error {
 const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least']>> = {
   N: [1, 'at least'],
   W: [8, 'exactly'],
-  L: [keyBytes + 12, 'exactly'],
-  A: [keyBytes + 12, 'exactly'],
+  L: [keyBytes + 28, 'exactly'],
+  A: [keyBytes + 28, 'exactly'],
   O: [keyBytes + 1, 'at least'],
-  E: [keyBytes + 55, 'at least'],
+  E: [keyBytes + 63, 'at least'],
   B: [keyBytes, 'exactly'],
   M: [0, 'at least'],
 };
@@ -163,6 +171,11 @@ function readSize(body: Buffer, at: number): number | null {
   return high === 0xffff_ffff ? null : high * 2 ** 32 + body.readUInt32LE(at);
 }
 
+/** A fork server and its daemon live in one boot. */
+function readMoment(body: Buffer, at: number): Moment {
+  return {atMs: Number(body.readBigInt64LE(at)), boot: {bootId, ms: Number(body.readBigInt64LE(at + 8))}};
+}
+
 function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): Output {
   if (body.length !== at + stdoutBytes + stderrBytes) throw new FrameError(`a frame of type E with ${body.length - at} bytes of output instead of ${stdoutBytes + stderrBytes}`);
   const bytes = Buffer.from(body.subarray(at)); // not a part of a larger one that it would keep alive
@@ -175,13 +188,17 @@ function nameOf(body: Buffer): string {
   return name;
 }
 
+function readLive<T>(type: T, body: Buffer): LiveFrame<T> {
+  return {type, key: keyOf(body), pid: body.readUInt32LE(keyBytes), startTime: Number(body.readBigUInt64LE(keyBytes + 4)), ...readMoment(body, keyBytes + 12)};
+}
+
 function readEnded(body: Buffer): EndedFrame {
   const at = keyBytes;
   const kind = body.readUInt8(at);
   const code = body.readInt32LE(at + 1);
-  const stdoutBytes = readSize(body, at + 38);
-  const stderrBytes = readSize(body, at + 46);
-  const isNoted = body.readUInt8(at + 54) === 1;
+  const stdoutBytes = readSize(body, at + 46);
+  const stderrBytes = readSize(body, at + 54);
+  const isNoted = body.readUInt8(at + 62) === 1;
   return {
     type: 'ended',
     key: keyOf(body),
@@ -189,10 +206,10 @@ function readEnded(body: Buffer): EndedFrame {
     signal: kind === 1 ? signalName(code) : null,
     errno: kind === 2 ? errnoName(code) : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
-    endedAtMs: body.readUInt32LE(at + 6) + body.readInt32LE(at + 10) * 2 ** 32,
+    ...readMoment(body, at + 6),
     stdoutBytes,
     stderrBytes,
-    noted: isNoted ? readNoted(body, at + 55, stdoutBytes ?? 0, stderrBytes ?? 0) : null,
+    noted: isNoted ? readNoted(body, at + 63, stdoutBytes ?? 0, stderrBytes ?? 0) : null,
   };
 }
 
@@ -204,10 +221,9 @@ function readFrame(type: string, body: Buffer): ForkerFrame {
     case 'W':
       return {type: 'welcome', version: body.readUInt32LE(0), pid: body.readUInt32LE(4)};
     case 'L':
-    case 'A': {
-      const [pid, startTime] = [body.readUInt32LE(keyBytes), Number(body.readBigUInt64LE(keyBytes + 4))];
-      return {type: type === 'L' ? 'live' : 'started', key: keyOf(body), pid, startTime};
-    }
+      return readLive('live', body);
+    case 'A':
+      return readLive('started', body);
     case 'O':
       return {type: 'output', key: keyOf(body), stream: body.readUInt8(keyBytes) === 1 ? 'stdout' : 'stderr', bytes: Buffer.from(body.subarray(keyBytes + 1))};
     case 'E':

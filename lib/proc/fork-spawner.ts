@@ -85,7 +85,8 @@ export class ForkSpawner implements Spawner {
 
   /** Takes over a call of an earlier daemon; its end is reported to `sink`. */
   adopt(key: string, {leaveRunning, maxOutputBytes}: {readonly leaveRunning: boolean; readonly maxOutputBytes: number}, sink: SpawnSink): FunctionProcess {
-    const running: Running = {...newRunning({key, leaveRunning, maxOutputBytes, spooled: true, sink, start: null}), ...this.live.get(key)};
+    const live = this.live.get(key);
+    const running: Running = {...newRunning({key, leaveRunning, maxOutputBytes, spooled: true, sink, start: null}), ...(live && {pid: live.pid, startTime: live.startTime})};
     this.running.set(key, running);
     const ended = this.early.get(key);
     this.early.delete(key);
@@ -178,7 +179,7 @@ export class ForkSpawner implements Spawner {
   private take(frame: ForkerFrame, socket: Socket, introduced: () => void): void {
     if (frame.type === 'message') return this.options.log.warn({}, `the fork server says: ${frame.text}`);
     if (frame.type === 'built_in') return void this.names.add(frame.name);
-    if (frame.type === 'live') return void this.live.set(frame.key, {pid: frame.pid, startTime: frame.startTime});
+    if (frame.type === 'live') return void this.live.set(frame.key, frame);
     if (frame.type === 'welcome') {
       if (frame.version !== frameVersion) throw new FrameVersionError(`speaks version ${frame.version}, and this noded ${frameVersion}`);
       this.socket = socket;
@@ -203,12 +204,12 @@ export class ForkSpawner implements Spawner {
     if (running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
   }
 
-  private started(running: Running, {pid, startTime}: LiveCall): void {
+  private started(running: Running, {pid, startTime, atMs, boot}: LiveCall): void {
     // A signal that came before could not find it.
     const again = running.tries > 1;
     Object.assign(running, {pid, startTime, start: null});
     if (again && running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
-    running.sink.started(pid);
+    running.sink.started(pid, {atMs, boot});
   }
 
   private tryLater(running: Running): void {
@@ -224,11 +225,11 @@ export class ForkSpawner implements Spawner {
     const {spool} = this.options;
     this.running.delete(key);
     if (!leaveRunning) this.recentEnds.add(key);
-    const {exitCode, signal, errno, stage, endedAtMs: atMs, noted} = frame;
+    const {exitCode, signal, errno, stage, atMs, boot, noted} = frame;
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.recent.keep(key, noted);
-    const ended = errno === null ? {exitCode, signal, atMs, boot: null} : {errno, stage, atMs, boot: null};
+    const ended = errno === null ? {exitCode, signal, atMs, boot} : {errno, stage, atMs, boot};
     const sizes: KnownSizes = spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key);
     running.sink.ended(await endingOfProcess(key, ended, sizes, this.endingOptions(running)));
   }

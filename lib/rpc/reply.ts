@@ -5,7 +5,7 @@ import {NodedError} from '../base/errors';
 import {limits} from '../base/limits';
 import {hasResult, writtenOf} from '../base/outcome';
 import type {Ending, Outcome, VisibleState} from '../base/outcome';
-import {callIdOf} from '../call/call-record';
+import {callIdOf, timesOf} from '../call/call-record';
 import type {Call} from '../call/call-record';
 import {writeAnswer} from './protocol-answer';
 import type {CallError, CallInfo, StderrTail} from './protocol-answer';
@@ -101,6 +101,7 @@ export interface CallView {
 
 export function callInfo(call: Call, {duplicate, stderr}: CallView): CallInfo {
   const {accepted, ending} = call;
+  const {startedAtMs, endedAtMs} = timesOf(call);
   const exited = ending?.kind === 'exited' ? ending : null;
   return {
     id: callIdOf(call),
@@ -112,8 +113,8 @@ export function callInfo(call: Call, {duplicate, stderr}: CallView): CallInfo {
     exitCode: exited?.exitCode ?? null,
     signal: exited?.signal ?? null,
     stoppedBy: call.stopCause,
-    startedAt: call.startedAtMs === null ? null : msToSeconds(call.startedAtMs),
-    endedAt: ending === null ? null : msToSeconds(ending.endedAtMs),
+    startedAt: startedAtMs === null ? null : msToSeconds(startedAtMs),
+    endedAt: endedAtMs === null ? null : msToSeconds(endedAtMs),
     elapsed: msToSeconds((call.endedAt ?? monotonicMs()) - call.acceptedAt),
     abortAt: call.abortAt === null ? null : wallSeconds(call.abortAt),
     expiresAt: call.expiresAt === null ? null : wallSeconds(call.expiresAt),

@@ -2,7 +2,7 @@
 import re
 import struct
 
-VERSION = 2
+VERSION = 3
 KEY = 16
 MAX_FRAME = 128 * 1024
 MAX_ENV = 32
@@ -18,8 +18,8 @@ _size = struct.Struct('<I')
 _short_size = struct.Struct('<H')
 _start = struct.Struct('<16sBIIiQ')
 _signal = struct.Struct('<16sB')
-_running = struct.Struct('<16sIQ')
-_ended = struct.Struct('<16sBiBQQQQQQB')
+_running = struct.Struct('<16sIQQQ')  # key, pid, start time, moment
+_ended = struct.Struct('<16sBiBQQQQQQQB')  # key, kind, code, stage, moment, usage, sizes, noted
 _welcome = struct.Struct('<II')
 
 
@@ -134,24 +134,24 @@ def welcome(pid):
     return _frame(b'W', _welcome.pack(VERSION, pid))
 
 
-def live(key, pid, start_time):
-    return _frame(b'L', _running.pack(key.encode('ascii'), pid, start_time))
+def live(key, pid, start_time, at):
+    return _frame(b'L', _running.pack(key.encode('ascii'), pid, start_time, *at))
 
 
-def started(key, pid, start_time):
-    return _frame(b'A', _running.pack(key.encode('ascii'), pid, start_time))
+def started(key, pid, start_time, at):
+    return _frame(b'A', _running.pack(key.encode('ascii'), pid, start_time, *at))
 
 
 def output(key, stream, content):
     return _frame(b'O', key.encode('ascii') + bytes([stream]) + content)
 
 
-def ended(key, kind, code, stage, at_ms, usage=(0, 0, 0), sizes=(0, 0)):
+def ended(key, kind, code, stage, at, usage=(0, 0, 0), sizes=(0, 0)):
     """
     `usage` is user and system time in microseconds and the peak of memory in KiB; `sizes` are those of stdout and
     stderr, which are always in files here.
     """
-    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, at_ms, *usage, *sizes, 0))
+    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, *at, *usage, *sizes, 0))
 
 
 def busy(key):

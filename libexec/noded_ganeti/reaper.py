@@ -4,7 +4,7 @@ import signal
 import time
 
 from . import frames
-from .spool import wall_ms
+from .spool import moment_now
 
 MAX_UNSPOOLED = 64 * 1024 + 1  # output sent back of a call without files, per stream; one byte over the limit shows
 RETRY_SECONDS = 0.010  # after an error of the system that must pass
@@ -58,7 +58,7 @@ class Reaper:
             self._leftovers.soon()
 
     def _end(self, call, status, rusage):
-        now = wall_ms()
+        now = moment_now()
         signaled = os.WIFSIGNALED(status)
         code = os.WTERMSIG(status) if signaled else os.WEXITSTATUS(status)
         usage, sizes = _usage(rusage), (0, 0)

@@ -10,16 +10,16 @@ from . import frames, functions, leftovers, programs, world
 from .calls import Call, Calls
 from .connection import Connection
 from .reaper import LOOK_SECONDS, RETRY_SECONDS, Reaper
-from .spool import Spool, wall_ms
+from .spool import Spool, moment_now
 from .streams import Parts, open_streams
 
 FRAMES_A_TURN = 32  # then others are heard
 IDLE_SECONDS = 10 * 60  # alone and without calls for so long: leave
 
 
-def _boot_ticks():
-    """The clock of field 22 of proc(5) stat, of which the kernel counts 100 a second for programs."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10000000
+def _ticks(at):
+    """By the clock of field 22 of proc(5) stat, of which the kernel counts 100 a second for programs."""
+    return at.boot_ms // 10
 
 
 class Server:
@@ -41,15 +41,15 @@ class Server:
     # ---- starting ----
 
     def _not_started(self, start, error, stage):
-        now = wall_ms()
+        now = moment_now()
         if not start.has(frames.UNSPOOLED):
             self._spool.not_started(Call(start), error, stage, now)
         self._parts.drop()
         self._daemon.send(frames.ended(start.key, frames.KIND_NOT_STARTED, error, stage, now))
 
     def _fork(self, start, streams, program):
-        """Pid and start time of the function process."""
-        before = _boot_ticks()
+        """Pid and start time of the function process, and the moment before it."""
+        before = moment_now()
         if program is None:
             try:
                 pid = self._functions.fork(start, streams, self._origin, self._reaper.notices)
@@ -58,10 +58,10 @@ class Server:
         else:
             pid = programs.fork_program(start, streams, program, self._origin)
         # The kernel took its time between the two: if they are the same it is that, and /proc need not be asked.
-        return pid, before if before == _boot_ticks() else leftovers.start_time_of(pid)
+        return pid, _ticks(before) if _ticks(before) == _ticks(moment_now()) else leftovers.start_time_of(pid), before
 
-    def _begin(self, start, pid, start_time, streams):
-        call = Call(start, pid, start_time)
+    def _begin(self, start, pid, start_time, started, streams):
+        call = Call(start, pid, start_time, started)
         if call.leave_running:
             self._leftovers.ever_left_running = True
         if not call.spooled:  # kept, for what is written to them
@@ -73,7 +73,7 @@ class Server:
             if not start.has(frames.INLINE):
                 self._spool.unlink(call.key, 'args')
             self._spool.started(call)
-        self._daemon.send(frames.started(call.key, pid, start_time))
+        self._daemon.send(frames.started(call.key, pid, start_time, started))
 
     def _try_start(self, start):
         """Raises NotStarted."""
@@ -212,7 +212,7 @@ class Server:
         for call in self._calls.all():
             if not call.runs:
                 continue
-            self._daemon.send(frames.live(call.key, call.pid, call.start_time))
+            self._daemon.send(frames.live(call.key, call.pid, call.start_time, call.started))
             if self._daemon.has_room():
                 continue
             select.select([], [self._daemon.socket], [], 1)

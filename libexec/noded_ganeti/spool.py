@@ -3,18 +3,21 @@ import errno
 import os
 import signal
 import time
+from typing import NamedTuple
 
 from . import frames
 from .files import write_all
 
 
-def wall_ms():
-    return time.time_ns() // 1000000
+class Moment(NamedTuple):
+    """An instant in ms: by the wall clock for display, and since boot, which nobody sets and ages and order go by."""
+
+    wall_ms: int
+    boot_ms: int
 
 
-def boot_ms():
-    """What ages go by: nobody sets it, and the next daemon has it too."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000000
+def moment_now():
+    return Moment(time.time_ns() // 1000000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000000)
 
 
 def signal_name(number):
@@ -27,6 +30,10 @@ def signal_name(number):
 
 def _seconds(ms):
     return '%d.%03d' % divmod(ms, 1000)
+
+
+def _when(at):
+    return '"time":%s,"boot_time":%s' % (_seconds(at.wall_ms), _seconds(at.boot_ms))
 
 
 class Spool:
@@ -83,19 +90,19 @@ class Spool:
             os.close(fd)
 
     def started(self, call):
-        self._append(call, '{"event":"started","time":%s,"pid":%d,"start_time":%d,"boot_id":"%s"}\n' % (_seconds(wall_ms()), call.pid, call.start_time, self._boot_id))
+        self._append(call, '{"event":"started",%s,"pid":%d,"start_time":%d,"boot_id":"%s"}\n' % (_when(call.started), call.pid, call.start_time, self._boot_id))
 
-    def ended(self, call, exit_code, signal_number, at_ms, usage):
+    def ended(self, call, exit_code, signal_number, at, usage):
         exit_text = 'null' if exit_code is None else '%d' % exit_code
         signal_text = 'null' if signal_number is None else '"%s"' % signal_name(signal_number)
         user_us, system_us, max_rss_kib = usage
-        self._append(call, '{"event":"ended","time":%s,"boot_time":%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_seconds(at_ms), _seconds(boot_ms()), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
+        self._append(call, '{"event":"ended",%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_when(at), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
 
-    def not_started(self, call, error, stage, at_ms):
+    def not_started(self, call, error, stage, at):
         """Without a journal nobody knows of the start any more: the daemon refuses it."""
         stages = ('', 'open', 'spawn', 'exec')
         if stage != frames.STAGE_JOURNAL:
-            self._append(call, '{"event":"ended","time":%s,"boot_time":%s,"errno":"%s","stage":"%s"}\n' % (_seconds(at_ms), _seconds(boot_ms()), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
+            self._append(call, '{"event":"ended",%s,"errno":"%s","stage":"%s"}\n' % (_when(at), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
         for kind in ('args', 'out', 'err'):
             self.unlink(call.key, kind)
 

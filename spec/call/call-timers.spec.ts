@@ -24,7 +24,7 @@ describe('the one timer of a call', () => {
   function running(abortAfterMs: number | null, spec: FunctionSpec | null = functionSpec()): Call & {process: FakeProcess} {
     const call = newCall({abortAfterMs}, spec);
     armDeadline(call, host);
-    dispatch(call, 'started', {pid: 4188}, host);
+    dispatch(call, 'started', someEvent.started, host);
     return call;
   }
 
@@ -62,7 +62,7 @@ describe('the one timer of a call', () => {
     const call = newCall({abortAfterMs: 1_000});
     armDeadline(call, host);
     clock.tick(900);
-    dispatch(call, 'started', {pid: 4188}, host);
+    dispatch(call, 'started', someEvent.started, host);
     clock.tick(99);
     expect(call.state).to.equal('running');
     clock.tick(1);

@@ -52,15 +52,15 @@ describe('the life of one call', () => {
 
   describe('starting', () => {
     it('× started: it runs, with its pid and the time', () => {
-      clock.tick(7);
-      const call = after('starting', 'started', {pid: 4188});
-      expect(call).to.include({state: 'running', pid: 4188, startedAtMs: wallStartMs + 7, timer: null});
+      const at = {atMs: wallStartMs + 7, boot: null};
+      const call = after('starting', 'started', {pid: 4188, at});
+      expect(call).to.include({state: 'running', pid: 4188, started: at, timer: null});
       expect(host.steps).to.deep.equal(['starting → running']);
     });
 
     it('× ended: it has ended without having run, and the result is kept', () => {
       const call = after('starting', 'ended', {ending: notStarted});
-      expect(call).to.include({state: 'ended', outcome: 'start_failed', ending: notStarted, pid: null, startedAtMs: null, expiresAt: hostKeepResultMs});
+      expect(call).to.include({state: 'ended', outcome: 'start_failed', ending: notStarted, pid: null, started: null, expiresAt: hostKeepResultMs});
       expect(host.steps).to.deep.equal(['outcome start_failed', 'starting → ended']);
     });
 
@@ -148,8 +148,9 @@ describe('the life of one call', () => {
       const call = callIn('starting', host);
       dispatch(call, 'abort', {by: 'master', killAfterMs: 0}, host);
       host.steps.length = 0;
-      dispatch(call, 'started', {pid: 77}, host);
-      expect(call).to.include({state: 'stopping', pid: 77, startedAtMs: wallStartMs});
+      const at = {atMs: wallStartMs + 7, boot: null};
+      dispatch(call, 'started', {pid: 77, at}, host);
+      expect(call).to.include({state: 'stopping', pid: 77, started: at});
       expect(host.steps).to.deep.equal([]);
     });
 

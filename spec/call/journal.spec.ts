@@ -15,7 +15,7 @@ const key = '0123456789abcdef';
 const atMs = wallStartMs;
 const acceptance = (facts: Partial<Acceptance> = {}): Acceptance => makeAcceptance({acceptedAtMs: wallStartMs, ...facts});
 const accepted = acceptedLine(acceptance(), false);
-const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs});
+const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs, boot: null});
 const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome})!;
 
 function read(...lines: readonly string[]): JournalRecord {
@@ -61,7 +61,7 @@ describe('the journal of a call', () => {
     });
 
     it('tell of a start', () => {
-      expect(read(accepted, started).started).to.deep.equal({pid: 4188, startTime: 77, bootId: 'boot', atMs});
+      expect(read(accepted, started).started).to.deep.equal({pid: 4188, startTime: 77, bootId: 'boot', atMs, boot: null});
     });
 
     for (const cause of stopCauses) {
@@ -149,7 +149,7 @@ describe('the journal of a call', () => {
       expect(record).to.deep.equal({
         accepted: {key, ppid: 0, acceptedAtMs: 0, acceptedBoot: null, fnName: 'echo', requestId: null, role: 'master', fingerprint: 'f', argsBytes: 0, abortAfterMs: null, reason: null, spooled: true},
         leaveRunning: false,
-        started: {pid: 0, startTime: 0, bootId: '', atMs: 0},
+        started: {pid: 0, startTime: 0, bootId: '', boot: null, atMs: 0},
         stopCause: null,
         ended: {exitCode: null, signal: null, atMs: 0, boot: null},
         outcome: {outcome: 'ok', exitCode: null, signal: null, output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0, boot: null},

@@ -37,7 +37,7 @@ describe('a call that an earlier noded left', () => {
     before.run(call, 4188);
     const ended = exited({exitCode: 3, stderrBytes: 9, endedAtMs: Date.now()});
     const {key: its} = call.accepted;
-    const started = startedLine({pid: 4188, startTime: 1, bootId: 'b', atMs: Date.now()});
+    const started = startedLine({pid: 4188, startTime: 1, bootId: 'b', atMs: Date.now(), boot: null});
     before.files.append(its, started + endedLine({exitCode: 3, signal: null, atMs: Date.now(), boot: null}));
     before.end(call, ended);
 
@@ -45,7 +45,7 @@ describe('a call that an earlier noded left', () => {
     const record = readJournal(its, before.files.journals.get(its)!)!;
     const restored = fake.table.restore(record, endingOf(record));
     expect(callIdOf(restored)).to.equal(callIdOf(call));
-    for (const name of ['accepted', 'pid', 'startedAtMs', 'stopCause', 'ending', 'outcome', 'state', 'acceptedAt', 'endedAt', 'expiresAt'] as const) {
+    for (const name of ['accepted', 'pid', 'started', 'stopCause', 'ending', 'outcome', 'state', 'acceptedAt', 'endedAt', 'expiresAt'] as const) {
       expect(restored[name], name).to.deep.equal(call[name]);
     }
     expect(fake.table.index.find(callIdOf(call))).to.equal(restored);

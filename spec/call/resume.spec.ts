@@ -24,6 +24,7 @@ interface Left {
 }
 
 describe('a call that goes on while the next noded starts', () => {
+  const startedAt = {atMs: wallStartMs + 20, boot: null};
   let clock: FakeClock;
   let fake: FakeTable;
   let process: FakeProcess;
@@ -38,7 +39,7 @@ describe('a call that goes on while the next noded starts', () => {
   function recordOf({accepted = {}, stopCause, started = true}: Left): JournalRecord {
     const lines = [
       acceptedLine(acceptance({requestId: 'request-1', acceptedAtMs: wallStartMs, ...accepted}), false),
-      started ? startedLine({pid, startTime: 1, bootId: 'b', atMs: wallStartMs + 20}) : '',
+      started ? startedLine({pid, startTime: 1, bootId: 'b', atMs: wallStartMs + 20, boot: null}) : '',
       stopCause === undefined ? '' : stoppingLine(stopCause, 'master', wallStartMs + 30),
     ];
     return readJournal(key, lines.join(''))!;
@@ -46,7 +47,7 @@ describe('a call that goes on while the next noded starts', () => {
 
   function resume(left: Left = {}): Call {
     const spec = functionSpec(left.spec);
-    return fake.table.resume(recordOf(left), spec, pid, (sink) => {
+    return fake.table.resume(recordOf(left), spec, {pid, ...startedAt}, (sink) => {
       process = new FakeProcess({key, spec, requestId: null, traceparent: null, args: null, accepted: null, spooled: true}, sink);
       return process;
     });
@@ -55,7 +56,8 @@ describe('a call that goes on while the next noded starts', () => {
   it('is running again under its old call ID and request ID, since it was accepted', () => {
     clock.tick(60_000);
     const call = resume();
-    expect(call).to.include({state: 'running', pid, startedAtMs: wallStartMs + 20, outcome: null, stopCause: null});
+    expect(call).to.include({state: 'running', pid, outcome: null, stopCause: null});
+    expect(call.started).to.deep.equal(startedAt);
     expect(callIdOf(call)).to.match(/^4121:4188:/);
     expect(fake.table.index.find(callIdOf(call))).to.equal(call);
     expect(fake.table.duplicateOf('master', 'request-1', 'echo', 'f'.repeat(64))).to.equal(call);
@@ -64,8 +66,10 @@ describe('a call that goes on while the next noded starts', () => {
     expect(process.signals).to.deep.equal([]);
   });
 
-  it('is known by the pid of its fork server where its start is not on file', () => {
-    expect(resume({started: false})).to.include({state: 'running', pid, startedAtMs: null});
+  it('is known by what its fork server says of it where its start is not on file', () => {
+    const call = resume({started: false});
+    expect(call).to.include({state: 'running', pid});
+    expect(call.started).to.deep.equal(startedAt);
   });
 
   it('is not older than now where the wall clock was set back', () => {

@@ -22,7 +22,7 @@ function plant(daemon: NodedDaemon, lines: {leaveRunning?: boolean; started?: {p
   const accepted = {key, ppid: 1, acceptedAtMs, acceptedBoot: null, fnName: 'sleeper', requestId: null, role: 'local', fingerprint: 'f'.repeat(64), argsBytes: 4, abortAfterMs: null, reason: null, spooled: true};
   const content = [
     acceptedLine(accepted, lines.leaveRunning ?? false),
-    lines.started === undefined ? '' : startedLine({...lines.started, atMs: acceptedAtMs}),
+    lines.started === undefined ? '' : startedLine({...lines.started, atMs: acceptedAtMs, boot: null}),
     lines.ended === true ? endedLine({exitCode: 0, signal: null, atMs: acceptedAtMs, boot: null}) : '',
     lines.outcome === undefined ? '' : `{"event":"outcome","time":${acceptedAtMs / 1000},"outcome":"${lines.outcome}","output":"empty","output_reason":null,"stdout_bytes":0,"stderr_bytes":0}\n`,
   ].join('');

@@ -1,5 +1,6 @@
 import {expect} from 'chai';
 import fc from 'fast-check';
+import {bootId} from '../../lib/base/boot-clock';
 import {FrameError, FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from '../../lib/proc/fork-frames';
 import type {ForkerFrame} from '../../lib/proc/fork-frames';
 
@@ -23,6 +24,9 @@ const u64 = (value: bigint): Buffer => {
   return bytes;
 };
 
+const at = {atMs: 1764670000123, boot: {bootId, ms: 5_000_000_123}};
+const moment = [u64(1764670000123n), u64(5_000_000_123n)];
+
 interface EndedFacts {
   readonly kind?: number;
   readonly code?: number;
@@ -33,23 +37,23 @@ interface EndedFacts {
 }
 
 const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n], noted}: EndedFacts): Buffer =>
-  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...[1764670000123n, 1n, 2n, 3n, ...sizes].map(u64), Buffer.from([noted === undefined ? 0 : 1]), Buffer.from(noted ?? '')]));
+  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...moment, ...[1n, 2n, 3n, ...sizes].map(u64), Buffer.from([noted === undefined ? 0 : 1]), Buffer.from(noted ?? '')]));
 
 const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [frame('N', Buffer.from('node_info')), {type: 'built_in', name: 'node_info'}],
   [frame('W', Buffer.concat([u32(frameVersion), u32(77)])), {type: 'welcome', version: frameVersion, pid: 77}],
-  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n)])), {type: 'live', key, pid: 78, startTime: 123456789}],
-  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n)])), {type: 'started', key, pid: 79, startTime: 5}],
+  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n), ...moment])), {type: 'live', key, pid: 78, startTime: 123456789, ...at}],
+  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n), ...moment])), {type: 'started', key, pid: 79, startTime: 5, ...at}],
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([1]), Buffer.from('true')])), {type: 'output', key, stream: 'stdout', bytes: Buffer.from('true')}],
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([2])])), {type: 'output', key, stream: 'stderr', bytes: Buffer.alloc(0)}],
   [frame('B', Buffer.from(key)), {type: 'busy', key}],
   [frame('M', Buffer.from('word')), {type: 'message', text: 'word'}],
-  [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 10, stderrBytes: 20, noted: null}],
-  [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
-  [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
-  [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', endedAtMs: 1764670000123, stdoutBytes: 0, stderrBytes: 0, noted: null}],
-  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: null, stderrBytes: null, noted: null}],
-  [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', endedAtMs: 1764670000123, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
+  [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', ...at, stdoutBytes: 10, stderrBytes: 20, noted: null}],
+  [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: null, stderrBytes: null, noted: null}],
+  [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
 ];
 
 describe('frames from a fork server', () => {

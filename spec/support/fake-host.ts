@@ -7,6 +7,7 @@ import {newCall as makeCall} from '../../lib/call/call-record';
 import type {Acceptance, Call, State} from '../../lib/call/call-record';
 import type {CallHost, EventName} from '../../lib/call/call';
 import type {FunctionSpec} from '../../lib/call/spawner';
+import {wallStartMs} from './clock';
 import {FakeProcess, exited, functionSpec} from './fake-spawner';
 
 export const hostKillAfterMs = 10_000;
@@ -68,7 +69,7 @@ export function newCall(facts: Partial<Acceptance> = {}, spec: FunctionSpec | nu
 
 /** An event of each kind, with what it may say. */
 export const someEvent = {
-  started: {pid: 4189},
+  started: {pid: 4189, at: {atMs: wallStartMs + 7, boot: null}},
   ended: {ending: exited()},
   refused: {refusal: new NodedError('spool_full'), errno: 'ENOSPC'},
   timer: {},
@@ -82,7 +83,7 @@ export const someEvent = {
 /** A call that came to `state` on the way that calls take. A stopping one was aborted and has no timer. */
 export function callIn(state: State, host: CallHost, spec: FunctionSpec | null = functionSpec()): Call & {process: FakeProcess} {
   const call = newCall({}, spec);
-  if (state !== 'starting') dispatch(call, 'started', {pid: 4188}, host);
+  if (state !== 'starting') dispatch(call, 'started', {...someEvent.started, pid: 4188}, host);
   if (state === 'stopping') dispatch(call, 'abort', {by: 'master', killAfterMs: 0}, host);
   if (state === 'ended' || state === 'gone') dispatch(call, 'ended', someEvent.ended, host);
   if (state === 'gone') dispatch(call, 'forget', someEvent.forget, host);

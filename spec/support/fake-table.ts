@@ -77,7 +77,7 @@ export class FakeTable {
 
   /** The spawner reports. */
   run(call: Call, pid = 4188): void {
-    this.spawner.processOf(call).sink.started(pid);
+    this.spawner.processOf(call).sink.started(pid, {atMs: Date.now(), boot: null});
   }
   end(call: Call, ending: Ending = exited()): void {
     this.spawner.processOf(call).sink.ended(ending);
