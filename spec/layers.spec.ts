@@ -102,6 +102,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['spawner-choice', 'the one spawner that is configured and there'],
     ['take-over', 'calls of an earlier noded; running ones go to the spawner'],
     ['stop', 'how noded ends; is given all that it stops'],
+    ['listen', 'the port, tried and then had'],
     ['daemon', 'the composition of all parts'],
     ['detach', 'away from whoever started it'],
     ['pid-file', 'which process it is'],

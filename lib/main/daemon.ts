@@ -2,7 +2,7 @@
 import {chmodSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
 import type {Server as HttpsServer} from 'node:https';
-import type {AddressInfo, Server} from 'node:net';
+import type {Server} from 'node:net';
 import {bootId} from '../base/boot-clock';
 import {monotonicMs, wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
@@ -25,17 +25,13 @@ import {protocolVersion} from '../rpc/protocol';
 import {queries} from '../rpc/queries';
 import type {NodeFacts} from '../rpc/queries';
 import type {Config} from './config';
+import {BindError, listenOn, tryPort} from './listen';
 import {Metrics} from './metrics';
 import {chooseSpawner} from './spawner-choice';
 import type {ChosenSpawner, SpawnerParts} from './spawner-choice';
 import {takeOver} from './take-over';
 import type {Trust} from './trust';
 import {version} from './version';
-
-/** The port cannot be had: exit 71. */
-export class BindError extends Error {
-  override readonly name = 'BindError';
-}
 
 /** What the programs that are made of this composition have of their own. */
 export interface DaemonTraits {
@@ -87,8 +83,10 @@ export class Daemon {
     this.luxi = createLuxiServer({...shared, operations: new Map([...operations, ...looks])});
   }
 
-  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the spool or the spawner. */
+  /** The run directory is locked, and nothing listens yet. Throws what is wrong with the port, the spool or the spawner. */
   static async create(config: Config, log: Log, {trust, forkerEnv}: DaemonTraits): Promise<Daemon> {
+    // Before the calls of another one could be taken for those of a dead one.
+    await tryPort(config);
     const trees = new ProcessTrees({log});
     const spool = new Spool({runDir: config.runDir, minFreeBytes: config.limits.minFreeBytes, log});
     const parts = {spool, trees, newScanner, log, forkerEnv};
@@ -161,18 +159,12 @@ export class Daemon {
     }
   }
 
-  private listen(): Promise<number> {
+  private async listen(): Promise<number> {
     const {server} = this.http;
-    const {port, address} = this.config;
-    return new Promise((resolve, reject) => {
-      server.once('error', (error) => reject(new BindError(`cannot listen on ${address} port ${port}: ${errnoOf(error)}`)));
-      server.listen({port, host: address, backlog: 1024}, () => {
-        server.removeAllListeners('error');
-        // After the start, an error of accept(2) (EMFILE) must not end the daemon: the connection is lost, the next one comes.
-        server.on('error', (error) => this.log.error({errno: errnoOf(error)}, `accept: ${messageOf(error)}`));
-        resolve((server.address() as AddressInfo).port);
-      });
-    });
+    const port = await listenOn(server, this.config);
+    // After the start, an error of accept(2) (EMFILE) must not end the daemon: the connection is lost, the next one comes.
+    server.on('error', (error) => this.log.error({errno: errnoOf(error)}, `accept: ${messageOf(error)}`));
+    return port;
   }
 
   /** The lock is held, so a socket that is there is a dead noded's. */
