@@ -84,6 +84,7 @@ enum {
   SETTLE_MS = 20,               /* a call that runs for longer gets its files and costs no descriptors any more */
   RENAME_MS = 1000,             /* until what could not have a name is tried again */
   IDLE_MS = 10 * 60 * 1000,     /* alone and without calls for so long: leave */
+  NAMES_MS = 1000,              /* between two looks for our names in the run directory, while alone */
   HOLD_MS = 1,                  /* most calls are short: start and end in one report wake the daemon once */
   SWEEP_MS = 10,                /* between two looks for orphans, at least */
   STUBBORN_SWEEPS = 100,        /* so many looks in a row killed something: it cannot be killed, or forks as fast */
@@ -150,12 +151,15 @@ static bool ever_left_running;
 
 static uint8_t in[IN_SIZE], out[OUT_SIZE];
 static size_t in_size, out_size;
-static int run_dir, listener = -1, daemon_fd = -1, child_signals;
+static const char *run_dir_path;
+static int run_dir, listener = -1, lock_file = -1, daemon_fd = -1, child_signals;
+static struct stat socket_name, lock_name; /* as they were made: somebody may remove them */
 static char boot_id[40];
 static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
 static int64_t sweep_at = -1, reap_at = -1, rename_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
+static int64_t names_at = -1; /* alone: when to look whether they are there */
 static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
 static int blind_sweeps; /* looks in a row that could not be made */
@@ -269,7 +273,7 @@ static void drop_daemon(void) {
   daemon_fd = -1;
   in_size = out_size = 0;
   drop_parts();
-  idle_since = monotonic_ms();
+  idle_since = names_at = monotonic_ms();
 }
 
 /* ---- the table of calls: by pid and by key ---- */
@@ -1342,7 +1346,65 @@ static void accept_daemon(void) {
     return;
   }
   daemon_fd = fd;
+  names_at = -1;
   welcome();
+}
+
+/* ---- our names in the run directory: the socket, and the lock for whoever looks for us ---- */
+
+static bool is_there(const char *name, const struct stat *made) {
+  struct stat now;
+  return fstatat(run_dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == made->st_dev && now.st_ino == made->st_ino;
+}
+
+/*
+ * By its whole path: cleaners (tmpfiles.d(5)) leave a socket alone that /proc/net/unix has by the path that they see. One
+ * that is too long for that still has a name.
+ */
+static bool bind_socket(int fd) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  int size = snprintf(address.sun_path, sizeof address.sun_path, "%s/forker.sock", run_dir_path);
+  if (run_dir_path[0] != '/' || size >= (int)sizeof address.sun_path) snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/forker.sock", run_dir);
+  umask(077);
+  bool bound = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  umask(022); /* as functions have it; every file here is made with its mode */
+  return bound && fstatat(run_dir, "forker.sock", &socket_name, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static bool listen_for_daemons(void) {
+  unlinkat(run_dir, "forker.sock", 0);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1) return false;
+  if (bind_socket(fd) && listen(fd, 8) == 0) {
+    if (listener != -1) close(listener);
+    listener = fd;
+    return true;
+  }
+  int error = errno;
+  close(fd);
+  errno = error;
+  return false;
+}
+
+static bool take_lock_file(void) {
+  int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd == -1) return false;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &lock_name) == 0 && ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)getpid()) > 0) {
+    if (lock_file != -1) close(lock_file);
+    lock_file = fd;
+    return true;
+  }
+  int error = errno;
+  close(fd);
+  errno = error;
+  return false;
+}
+
+/* Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again. */
+static void see_to_names(void) {
+  if (!is_there("forker.lock", &lock_name)) take_lock_file();
+  if (!is_there("forker.sock", &socket_name)) listen_for_daemons();
+  names_at = monotonic_ms() + NAMES_MS;
 }
 
 /* ---- the loop ---- */
@@ -1355,6 +1417,7 @@ static int next_timeout(void) {
   if (daemon_fd != -1 && out_size > 0 && hold_until != -1 && (due == -1 || hold_until < due)) due = hold_until;
   if (reap_at != -1 && (due == -1 || reap_at < due)) due = reap_at;
   if (rename_at != -1 && (due == -1 || rename_at < due)) due = rename_at;
+  if (names_at != -1 && (due == -1 || names_at < due)) due = names_at;
   if (first_young != -1 && (due == -1 || calls[first_young].began + SETTLE_MS < due)) due = calls[first_young].began + SETTLE_MS;
   if (daemon_fd == -1 && live_count == 0 && (due == -1 || idle_since + IDLE_MS < due)) due = idle_since + IDLE_MS;
   if (due == -1) return -1;
@@ -1387,6 +1450,7 @@ static void run(void) {
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
     settle_due();
     if (rename_at != -1 && monotonic_ms() >= rename_at) name_again();
+    if (names_at != -1 && monotonic_ms() >= names_at) see_to_names();
     if (sweep_at != -1 && monotonic_ms() >= sweep_at) sweep();
     if (has_report()) flush_out();
   }
@@ -1399,23 +1463,15 @@ __attribute__((noreturn)) static void fail(const char *what) {
   _exit(71);
 }
 
-static void listen_for_daemons(void) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/forker.sock", run_dir); /* however long the path is */
-  unlinkat(run_dir, "forker.sock", 0);
-  listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (listener == -1) fail("socket");
-  umask(077);
-  if (bind(listener, (struct sockaddr *)&address, sizeof address) == -1) fail("bind");
-  umask(022); /* as functions have it; every file here is made with its mode */
-  if (listen(listener, 8) == -1) fail("listen");
-}
-
-static void take_lock(void) {
-  int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd == -1) fail("forker.lock");
-  if (flock(fd, LOCK_EX | LOCK_NB) == -1) fail("another fork server has this run directory");
-  if (ftruncate(fd, 0) == -1 || dprintf(fd, "%d\n", (int)getpid()) < 0) fail("forker.lock"); /* for whoever looks for it */
+/*
+ * The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves that,
+ * and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
+ */
+static void take_locks(void) {
+  int calls_dir = openat(run_dir, "calls", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (calls_dir == -1) fail("calls");
+  if (flock(calls_dir, LOCK_EX | LOCK_NB) == 0 && take_lock_file()) return;
+  fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "forker.lock");
 }
 
 static void set_up_signals(void) {
@@ -1445,7 +1501,8 @@ int main(int argc, char **argv) {
   if (syscall(SYS_close_range, says_ready ? ready + 1 : ready, ~0u, 0) == -1 && errno != ENOSYS) fail("close_range");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1) fail("subreaper");
   prctl(PR_SET_NAME, "noded-forker");
-  run_dir = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  run_dir_path = argv[1];
+  run_dir = open(run_dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (run_dir == -1) fail(argv[1]);
   if (read_small("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id) > 0) boot_id[strcspn(boot_id, "\n")] = '\0';
   reset_oom = read_small("/proc/self/oom_score_adj", text, sizeof text) > 0 && strtol(text, NULL, 10) != 0;
@@ -1456,10 +1513,10 @@ int main(int argc, char **argv) {
   own_nice = getpriority(PRIO_PROCESS, 0);
   set_up_signals();
   make_table();
-  take_lock();
-  listen_for_daemons();
+  take_locks();
+  if (!listen_for_daemons()) fail("forker.sock");
   if (chdir("/") == -1) fail("/");
-  idle_since = monotonic_ms();
+  idle_since = names_at = monotonic_ms();
   if (says_ready) {
     if (write(ready, "r", 1) != 1) fail("ready");
     close(ready);

@@ -155,6 +155,8 @@ export const limits = {
   maxSocketPathBytes: 107,
   /** So run_dir may have so many, with `/forker.sock` behind it. */
   maxRunDirBytes: 95,
+  /** Between two looks whether the lock file of the run directory is still there. */
+  lockLookMs: 60_000,
   /** Output kept in memory of an urgent function that had no spool. */
   maxUnspooledBytes: 64 * KiB,
 

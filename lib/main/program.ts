@@ -1,7 +1,8 @@
 /** A daemon from its configuration to its end: start, signals, reload, crash. noded and ganeti-noded are two of them. */
 import type {Log} from '../base/log';
 import {messageOf} from '../base/errors';
-import {makePrivateDirectory, lockRunDir} from '../proc/run-dir';
+import {limits} from '../base/limits';
+import {RunDirLock, makePrivateDirectory} from '../proc/run-dir';
 import {keysForRestart} from './config';
 import type {Config} from './config';
 import {Daemon} from './daemon';
@@ -66,7 +67,8 @@ export class Program {
     const {config, log, traits, claim, ready} = this.options;
     claim?.();
     makePrivateDirectory(config.runDir);
-    lockRunDir(config.runDir);
+    const lock = new RunDirLock(config.runDir);
+    setInterval(() => void this.lookAt(lock), limits.lockLookMs).unref();
     const daemon = await Daemon.create(config, log, traits);
     this.daemon = daemon;
     // Before anything is taken over: from then on there may be functions that a SIGTERM must not leave behind. But it
@@ -83,6 +85,11 @@ export class Program {
     this.notifier.ready(`listening on ${config.address} port ${port}`);
     this.isReady = true;
     if (this.reloadWanted) this.reload();
+  }
+
+  private async lookAt(lock: RunDirLock): Promise<void> {
+    const problem = await lock.look();
+    if (problem !== null) this.options.log.error({}, problem);
   }
 
   private handleSignals(daemon: Daemon, whenTakenOver: (action: () => void) => void): void {

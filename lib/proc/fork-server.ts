@@ -3,7 +3,7 @@
  * nothing of it is the daemon's child in any sense but the first.
  */
 import {spawn} from 'node:child_process';
-import {readFileSync} from 'node:fs';
+import {readFileSync, readdirSync} from 'node:fs';
 import {connect} from 'node:net';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
@@ -29,13 +29,33 @@ function findForkServer(runDir: string): Promise<Socket | null> {
   });
 }
 
-/** Whether it is certain that no fork server has the run directory: one that does not answer may stand still, with all its calls. */
+/** Null if there is no such file or no such process. Throws if it cannot be known. */
+function readOrNull(path: string): string | null {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    if (isExhausted(error)) throw error;
+    return null;
+  }
+}
+
+/** Whether a fork server lives under this pid. What noded-ganeti has forked has a name of its own. */
+const isForkServer = (pid: string): boolean => /^\d+ \(noded-(?:forker|ganeti)\) [^ZX]/.test(readOrNull(`/proc/${pid}/stat`) ?? '');
+
+/** Its last word is the run directory. */
+const serves = (pid: string, runDir: string): boolean => readOrNull(`/proc/${pid}/cmdline`)?.endsWith(`\0${runDir}\0`) === true;
+
+/**
+ * Whether it is certain that no fork server has the run directory: one that does not answer may stand still, with all its
+ * calls. Its lock tells who has it; where somebody has removed that, all processes are looked through.
+ */
 export function isWithoutForkServer(runDir: string): boolean {
   try {
-    const pid = readFileSync(join(runDir, 'forker.lock'), 'latin1').trim();
-    return !/^\d+ \(noded-(?:forker|ganeti)\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch (error) {
-    return !isExhausted(error); // else no lock, or no process
+    const pid = readOrNull(join(runDir, 'forker.lock'))?.trim();
+    if (pid !== undefined) return !isForkServer(pid);
+    return !readdirSync('/proc').some((name) => /^\d+$/.test(name) && isForkServer(name) && serves(name, runDir));
+  } catch {
+    return false;
   }
 }
 

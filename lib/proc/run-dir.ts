@@ -1,6 +1,7 @@
 /** The run directory: made, checked and locked before anything else in it is touched (DESIGN.md section 5). */
 import {spawnSync} from 'node:child_process';
-import {closeSync, constants, existsSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, writeSync} from 'node:fs';
+import {closeSync, constants, existsSync, fstatSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, writeSync} from 'node:fs';
+import {stat} from 'node:fs/promises';
 import {basename, dirname, join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
@@ -65,21 +66,78 @@ export function lockDescriptor(fd: number, path: string): boolean {
   throw new RunDirError('unusable', `flock(1) of util-linux could not lock ${path}: ${error === undefined ? `exit ${status}` : errnoOf(error)}`);
 }
 
-/** Locks the run directory for as long as the returned descriptor is open. */
-export function lockRunDir(runDir: string): number {
-  const path = join(runDir, 'lock');
+/** The file that tells of a lock, locked too: an earlier version looks at nothing else. */
+interface LockFile {
+  readonly fd: number;
+  readonly ino: number;
+}
+
+/** Null if another process has it. */
+function lockFile(path: string): LockFile | null {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   } catch (error) {
     throw new RunDirError('unusable', messageOf(error));
   }
-  if (lockDescriptor(fd, path)) {
-    ftruncateSync(fd);
-    writeSync(fd, `${process.pid}\n`, 0);
-    return fd;
+  if (!lockDescriptor(fd, path)) {
+    closeSync(fd);
+    return null;
   }
-  const holder = readFileSync(path, 'utf8').trim();
-  closeSync(fd);
-  throw new RunDirError('locked', `${runDir} is in use by another noded${holder === '' ? '' : `, pid ${holder}`}`);
+  ftruncateSync(fd);
+  writeSync(fd, `${process.pid}\n`, 0);
+  return {fd, ino: fstatSync(fd).ino};
+}
+
+function holderOf(path: string): string {
+  try {
+    const pid = readFileSync(path, 'latin1').trim();
+    return pid === '' ? '' : `, pid ${pid}`;
+  } catch {
+    return ''; // somebody has removed it
+  }
+}
+
+/**
+ * Keeps a second noded out of a run directory for as long as this process lives. The lock that counts is on the directory
+ * itself: a cleaner or an administrator may remove files and leaves that, and tmpfiles.d(5) spares what is locked and all
+ * that is in it.
+ */
+export class RunDirLock {
+  private readonly path: string;
+  private readonly directory: number;
+  private file: LockFile;
+
+  /** Throws a RunDirError if another noded has it. */
+  constructor(runDir: string) {
+    this.path = join(runDir, 'lock');
+    this.directory = openSync(runDir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    const file = lockDescriptor(this.directory, runDir) ? lockFile(this.path) : null;
+    if (file === null) {
+      closeSync(this.directory);
+      throw new RunDirError('locked', `${runDir} is in use by another noded${holderOf(this.path)}`);
+    }
+    this.file = file;
+  }
+
+  release(): void {
+    closeSync(this.file.fd);
+    closeSync(this.directory);
+  }
+
+  /** What has become of it: null if it is as it was made. A file that somebody has removed is made again, for others to see. */
+  async look(): Promise<string | null> {
+    const ino = await stat(this.path).then((stats) => stats.ino, () => null);
+    if (ino === this.file.ino) return null;
+    const problem = `somebody has removed ${this.path}: nothing may clean the run directory of a noded`;
+    try {
+      const file = lockFile(this.path);
+      if (file === null) return `${problem}; another noded has one there now`;
+      closeSync(this.file.fd);
+      this.file = file;
+      return problem;
+    } catch (error) {
+      return `${problem}; it cannot be made again: ${messageOf(error)}`;
+    }
+  }
 }

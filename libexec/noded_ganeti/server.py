@@ -23,8 +23,8 @@ def _ticks(at):
 
 
 class Server:
-    def __init__(self, run_dir, listener, wake, loaded):
-        self._listener = listener
+    def __init__(self, run_dir, names, wake, loaded):
+        self._names = names
         self._wake = wake
         self._functions = loaded
         self._daemon = Connection()
@@ -36,7 +36,7 @@ class Server:
         self._parts = Parts()
         self._reaper = Reaper(self._calls, self._leftovers, self._spool, self._daemon)
         self._quitting = False
-        self._idle_since = time.monotonic()
+        self._idle_since = self._names.due = time.monotonic()
 
     # ---- starting ----
 
@@ -178,7 +178,7 @@ class Server:
         self._daemon.close()
         self._daemon.incoming.clear()
         self._parts.drop()
-        self._idle_since = time.monotonic()
+        self._idle_since = self._names.due = time.monotonic()
 
     def _take_frames(self):
         try:
@@ -224,7 +224,7 @@ class Server:
 
     def _accept(self):
         try:
-            accepted, _ = self._listener.accept()
+            accepted, _ = self._names.listener.accept()
         except BlockingIOError:
             return
         except OSError:
@@ -232,6 +232,7 @@ class Server:
             return
         if not self._daemon.open(accepted):
             return
+        self._names.due = None
         if self._functions.are_outdated() and self._calls.running == 0:
             self._drop_daemon()  # it comes again, and starts another in this one's place
             self._quit()
@@ -246,7 +247,7 @@ class Server:
         """Milliseconds; None is for ever."""
         if self._daemon.has_room() and (self._reaper.is_behind or (self._daemon.is_open and self._has_whole_frame())):
             return 0
-        due = [at for at in (self._leftovers.due, self._reaper.due) if at is not None]
+        due = [at for at in (self._leftovers.due, self._reaper.due, self._names.due) if at is not None]
         if not self._daemon.is_open and self._calls.running == 0:
             due.append(self._idle_since + IDLE_SECONDS)
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
@@ -262,7 +263,7 @@ class Server:
         if self._daemon.has_room():
             poll.register(self._wake, select.POLLIN)
         if not self._daemon.is_open:
-            poll.register(self._listener, select.POLLIN)
+            poll.register(self._names.listener, select.POLLIN)
         else:
             poll.register(self._daemon.socket, (select.POLLIN if self._daemon.has_room() else 0) | (select.POLLOUT if self._daemon.has_frames else 0))
         try:
@@ -281,8 +282,10 @@ class Server:
             self._take_frames()
         if self._daemon.is_open and ready.get(self._daemon.socket.fileno(), 0) & ~select.POLLOUT:
             self._read_daemon()
-        if not self._daemon.is_open and self._listener.fileno() in ready:
+        if not self._daemon.is_open and self._names.listener.fileno() in ready:
             self._accept()
+        if self._names.due is not None and time.monotonic() >= self._names.due:
+            self._names.see_to()
         if self._leftovers.due is not None and time.monotonic() >= self._leftovers.due:
             self._leftovers.sweep()
         if self._daemon.is_open and self._daemon.has_frames:

@@ -1,12 +1,11 @@
 """From a started process to a fork server that listens."""
 import ctypes
-import fcntl
 import os
 import signal
-import socket
 import sys
 
 from . import functions, world
+from .names import Names, Taken
 from .server import Server
 
 _READY = 3
@@ -53,28 +52,6 @@ def _set_up_signals():
     return reading
 
 
-def _take_lock(run_dir):
-    fd = os.open('forker.lock', os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=run_dir)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _fail('forker.lock', 'another fork server has this run directory')
-    os.ftruncate(fd, 0)
-    os.write(fd, b'%d\n' % os.getpid())  # for whoever looks for it
-
-
-def _listen(run_dir):
-    try:
-        os.unlink('forker.sock', dir_fd=run_dir)
-    except FileNotFoundError:
-        pass
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind('/proc/self/fd/%d/forker.sock' % run_dir)  # however long the path is
-    listener.listen(8)
-    listener.setblocking(False)
-    return listener
-
-
 def _become_subreaper():
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1:
         _fail('subreaper', os.strerror(ctypes.get_errno()))
@@ -82,18 +59,23 @@ def _become_subreaper():
 
 
 def _prepare(path):
-    """The run directory's descriptor, the listener, what signals wake, and the functions."""
+    """The run directory's descriptor, the names in it, what signals wake, and the functions."""
     _become_subreaper()
     run_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     os.chdir('/')
     os.umask(0o077)  # as Ganeti's functions have it; every file of this process is made with its mode
     wake = _set_up_signals()
-    _take_lock(run_dir)
+    names = Names(run_dir, path)
+    try:
+        names.take_locks()
+    except Taken:
+        _fail('forker.lock', 'another fork server has this run directory')
     try:
         loaded = functions.load(run_dir)
     except Exception as error:  # pylint: disable=broad-except
         _fail('cannot load the functions of Ganeti', '%s: %s%s' % (type(error).__name__, error, _advice(error)))
-    return run_dir, _listen(run_dir), wake, loaded
+    names.listen()
+    return run_dir, names, wake, loaded
 
 
 def main(argv):
@@ -106,8 +88,8 @@ def main(argv):
         null = os.open('/dev/null', os.O_RDWR)
         while null <= 2:  # else a pipe or a file of a call would get such a number
             null = os.open('/dev/null', os.O_RDWR)
-        run_dir, *parts = _prepare(argv[1])
-        server = Server(run_dir, *parts)
+        run_dir, names, *parts = _prepare(argv[1])
+        server = Server(run_dir, names, *parts)
         os.dup2(null, 0)
         os.dup2(null, 1)
         if says_ready:
@@ -118,7 +100,4 @@ def main(argv):
     except OSError as error:
         _fail(error.filename or 'start', error.strerror)
     server.run()
-    try:
-        os.unlink('forker.sock', dir_fd=run_dir)
-    except OSError:
-        pass
+    names.remove()

@@ -175,6 +175,21 @@ describeIf('noded-ganeti and what should not be', ganetiProblem(), () => {
     expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
     await bench.leave();
   });
+
+  it('keeps it, and can be found in it, whatever files somebody removes', async () => {
+    await bench.open();
+    const server = bench.forkServer;
+    for (const name of ['forker.lock', 'forker.sock']) fs.unlinkSync(join(bench.runDir, name));
+    expect(run({}, bench.runDir)[0]).to.equal(71);
+    await bench.leave();
+    await until('it has made them again', () => fs.existsSync(join(bench.runDir, 'forker.sock')));
+    expect(fs.readFileSync(join(bench.runDir, 'forker.lock'), 'utf8')).to.equal(`${server}\n`);
+    expect(fs.readFileSync('/proc/net/unix', 'utf8')).to.include(` ${join(bench.runDir, 'forker.sock')}\n`);
+    await bench.open();
+    expect(bench.forkServer).to.equal(server);
+    expect((await bench.call('version', [])).ending).to.include({exitCode: 0});
+    await bench.leave();
+  });
 });
 
 describeIf('frames that noded-ganeti cannot read', ganetiProblem(), () => {

@@ -4,7 +4,7 @@ import {once} from 'node:events';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
-import {RunDirError, lockRunDir, makePrivateDirectory} from '../../lib/proc/run-dir';
+import {RunDirError, RunDirLock, makePrivateDirectory} from '../../lib/proc/run-dir';
 import {describeAsRoot} from '../support/as-root';
 
 describe('the run directory', () => {
@@ -59,42 +59,86 @@ describe('the run directory', () => {
   }
 
   describe('its lock', () => {
-    const fds: number[] = [];
+    const locks: RunDirLock[] = [];
+    const lock = (): RunDirLock => {
+      const one = new RunDirLock(path);
+      locks.push(one);
+      return one;
+    };
+    const file = (): string => join(path, 'lock');
     beforeEach(() => makePrivateDirectory(path));
-    afterEach(() => fds.splice(0).forEach((fd) => fs.closeSync(fd)));
+    afterEach(() => locks.splice(0).forEach((one) => one.release()));
 
     it('is held by one, whose pid the others are told', () => {
-      fds.push(lockRunDir(path));
-      expect(complaint(() => lockRunDir(path))).to.deep.equal(['locked', `${path} is in use by another noded, pid ${process.pid}`]);
+      lock();
+      expect(complaint(lock)).to.deep.equal(['locked', `${path} is in use by another noded, pid ${process.pid}`]);
     });
 
     it('can be had again after it was given back', () => {
-      fs.closeSync(lockRunDir(path));
-      fds.push(lockRunDir(path));
+      lock();
+      locks.pop()!.release();
+      lock();
     });
 
     it('is not held by what its holder starts', async () => {
-      const fd = lockRunDir(path);
+      lock();
       const child = spawn('sleep', ['60'], {stdio: 'ignore'});
       await once(child, 'spawn');
-      fs.closeSync(fd);
+      locks.pop()!.release();
       try {
-        fds.push(lockRunDir(path));
+        lock();
       } finally {
         child.kill('SIGKILL');
       }
     });
 
+    it('is held although somebody has removed its file', () => {
+      lock();
+      fs.unlinkSync(file());
+      expect(complaint(lock)).to.deep.equal(['locked', `${path} is in use by another noded`]);
+      expect(fs.existsSync(file()), 'a file of the other').to.equal(false);
+    });
+
+    it('is respected where an earlier version has it on the file only', async () => {
+      const holder = spawn('flock', ['-x', file(), '-c', 'echo held; read end'], {stdio: ['pipe', 'pipe', 'ignore']});
+      await once(holder.stdout, 'data');
+      expect(complaint(lock)[0]).to.equal('locked');
+      holder.stdin.end('\n');
+      await once(holder, 'exit');
+      lock();
+    });
+
+    it('says that its file was removed, and makes it again', async () => {
+      const mine = lock();
+      expect(await mine.look()).to.equal(null);
+      fs.unlinkSync(file());
+      expect(await mine.look()).to.match(/^somebody has removed .*lock: nothing may clean the run directory of a noded$/);
+      expect(fs.readFileSync(file(), 'utf8')).to.equal(`${process.pid}\n`);
+      expect(await mine.look()).to.equal(null);
+    });
+
+    it('says that its file is another\'s, or cannot be made again', async () => {
+      const mine = lock();
+      fs.unlinkSync(file());
+      const holder = spawn('flock', ['-x', file(), '-c', 'echo held; read end'], {stdio: ['pipe', 'pipe', 'ignore']});
+      await once(holder.stdout, 'data');
+      expect(await mine.look()).to.match(/another noded has one there now$/);
+      holder.stdin.end('\n');
+      await once(holder, 'exit');
+      fs.rmSync(path, {recursive: true});
+      expect(await mine.look()).to.match(/it cannot be made again: .*ENOENT/);
+    });
+
     it('is not taken through a link', () => {
       fs.symlinkSync('/etc/hostname', join(path, 'lock'));
-      expect(complaint(() => lockRunDir(path))[1]).to.match(/ELOOP/);
+      expect(complaint(lock)[1]).to.match(/ELOOP/);
     });
 
     it('cannot be had without flock(1), and that is said', () => {
       const before = process.env.PATH;
       process.env.PATH = '/nonexistent';
       try {
-        expect(complaint(() => lockRunDir(path))).to.deep.equal(['unusable', `flock(1) of util-linux could not lock ${join(path, 'lock')}: ENOENT`]);
+        expect(complaint(lock)).to.deep.equal(['unusable', `flock(1) of util-linux could not lock ${path}: ENOENT`]);
       } finally {
         process.env.PATH = before;
       }
