@@ -22,6 +22,7 @@ import {manyEnds} from './many-ends';
 import {Scratch} from './scratch';
 import {start} from './start';
 import {stop} from './stop';
+import {strangers} from './strangers';
 import {systemCalls} from './system-calls';
 import {waiters} from './waiters';
 
@@ -36,6 +37,7 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   ['answer-delay', answerDelay],
   ['stop', stop],
   ['start', start],
+  ['strangers', strangers],
   ['system-calls', systemCalls],
   ['ganeti-calls', ganetiCalls],
   ['ganeti-memory', ganetiMemory],

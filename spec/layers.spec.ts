@@ -80,6 +80,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['reply', 'an answer in pieces, whatever the binding'],
     ['operations', 'what masters ask for, whatever the binding'],
     ['queries', 'operations that only look'],
+    ['handshake-shares', 'how many may come at once, and from where'],
     ['http-handshakes', 'who came to the door, and why he was not let in'],
     ['http-request', 'what came in over HTTP'],
     ['http-reply', 'what goes out over HTTP'],

@@ -163,6 +163,12 @@ export const limits = {
   /** TLS handshake (Node's default is 120 s) and handshakes under way: what strangers may cost. */
   handshakeTimeoutMs: 5_000,
   maxHandshakes: 256,
+  /** Of these, from one address, or one IPv6 network of 64 bits. */
+  maxHandshakesPerAddress: 64,
+  /** And from addresses from which nobody has shown a good certificate yet: the rest is kept for the others. */
+  maxStrangerHandshakes: 192,
+  /** Addresses that are remembered for that. */
+  maxKnownAddresses: 1_024,
   /** What strangers cause in the log: so many lines in such a time, one for each of them. */
   strangerLogLines: 20,
   strangerLogMs: 10_000,

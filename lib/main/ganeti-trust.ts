@@ -45,6 +45,10 @@ export class GanetiTrust implements Trust {
     return optionsOf(this.material);
   }
 
+  get presentAuthorities(): unknown {
+    return this.authorities.present;
+  }
+
   authorize(peer: Peer | null): Role {
     this.authorities.check(peer);
     return this.map.authorize(peer, this.material.sha1);

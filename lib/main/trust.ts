@@ -15,6 +15,8 @@ export interface Trust {
   readonly notAfterMs: number | null;
   /** What a server begins with; null without TLS. */
   readonly options: (TlsOptions & SecureContextOptions) | null;
+  /** The CAs that a handshake which begins now is checked against. */
+  readonly presentAuthorities: unknown;
   /** Asked on every request. Throws a NodedError for a peer that may do nothing. */
   authorize(peer: Peer | null): Role;
   /** The server that was made with `options`; without TLS it is none. */
@@ -36,6 +38,7 @@ export function orConfigError<T>(load: () => T): T {
 export const noTls: Trust = {
   notAfterMs: null,
   options: null,
+  presentAuthorities: null,
   authorize: () => localRole,
   attach: () => {},
   reload: (config) => {
@@ -68,6 +71,10 @@ class ConfiguredTrust implements Trust {
 
   get options(): TlsOptions & SecureContextOptions {
     return serverOptions(this.material, this.config.tlsMinVersion);
+  }
+
+  get presentAuthorities(): unknown {
+    return this.authorities.present;
   }
 
   authorize(peer: Peer | null): Role {

@@ -4,17 +4,31 @@ import type {Server} from 'node:http';
 import type {Socket} from 'node:net';
 import type {PeerCertificate, TLSSocket} from 'node:tls';
 import {errnoOf} from '../base/errors';
-import {limits} from '../base/limits';
 import type {Log} from '../base/log';
 import {LogLimit} from '../base/log-limit';
+import {HandshakeShares, shareOf} from './handshake-shares';
+import type {Handshake} from './handshake-shares';
 import {nameOf, notGoodNow, peerOf} from './tls';
 
 /** Why a handshake came to nothing, as the metric has it. */
 export type HandshakeRefusal = 'too_many' | 'timeout' | 'failed' | 'no_certificate' | 'certificate_expired' | 'certificate_not_yet_valid' | 'unknown_ca' | 'certificate_rejected';
 
-export interface DoorOptions {
-  readonly log: Log;
+/** What is asked and told of handshakes. */
+export interface HandshakeWatch {
   readonly refused: (reason: HandshakeRefusal) => void;
+  /** The CAs that a handshake which begins now is checked against. */
+  readonly authorities: () => unknown;
+}
+
+interface DoorOptions extends HandshakeWatch {
+  readonly log: Log;
+  /** The handshake has proven who the peer is, against that. */
+  readonly proven: (socket: TLSSocket, against: unknown) => void;
+}
+
+/** From the first byte of a connection on; Node names its TLS socket later. */
+interface Arrival extends Handshake {
+  readonly against: unknown;
 }
 
 /** What OpenSSL says of a chain; every other word of it is `certificate_rejected`. */
@@ -41,8 +55,12 @@ interface Shown {
   readonly address: string | undefined;
 }
 
+const portOf = ({remoteAddress, remotePort}: Socket): string => `${remoteAddress} ${remotePort}`;
+
 class Door {
-  private underWay = 0;
+  private readonly shares = new HandshakeShares();
+  /** Those under way, by the port that they come from: all that the two sockets of a connection have in common. */
+  private readonly arrivals = new Map<string, Arrival>();
   /** Of a peer who is refused there is nothing left to ask by the time Node says so. */
   private readonly shown = new WeakMap<TLSSocket, Shown>();
   /** Two, so that those who fail in any way leave room for the certificates that somebody looks for in the log. */
@@ -51,7 +69,6 @@ class Door {
 
   constructor(private readonly options: DoorOptions) {}
 
-  /** Each connection ends its own handshake in exactly one of the last two events. */
   watch(server: Server): void {
     server.on('connection', (socket: Socket) => this.enter(socket));
     // Only here does Node name the socket before it looks at the certificate. What OpenSSL says of its keys is let go.
@@ -61,26 +78,49 @@ class Door {
   }
 
   private enter(socket: Socket): void {
-    this.underWay += 1;
-    if (this.underWay <= limits.maxHandshakes) return;
-    this.refuse('too_many', socket.remoteAddress, 'a connection is refused: too many TLS handshakes are under way');
-    socket.destroy();
+    const {remoteAddress: address} = socket;
+    if (address === undefined) return; // it has gone already
+    const name = portOf(socket);
+    const arrival: Arrival = {share: shareOf(address), silent: true, close: () => socket.destroy(), against: this.options.authorities()};
+    const closed = this.shares.begin(arrival);
+    for (const {share, close} of closed ?? []) {
+      this.refuse('too_many', share, 'a connection is closed for a new one: too many TLS handshakes are under way');
+      close();
+    }
+    if (closed === null) {
+      this.refuse('too_many', address, 'a connection is refused: too many TLS handshakes are under way');
+      socket.destroy();
+      return;
+    }
+    this.arrivals.set(name, arrival);
+    socket.once('close', () => this.leave(name, arrival));
+  }
+
+  private leave(name: string, arrival: Arrival): void {
+    this.shares.end(arrival);
+    if (this.arrivals.get(name) === arrival) this.arrivals.delete(name);
   }
 
   private look(socket: TLSSocket): void {
     if (this.shown.has(socket)) return;
     const address = socket.remoteAddress;
+    const arrival = this.arrivals.get(portOf(socket));
+    if (arrival !== undefined) arrival.silent = false;
     this.shown.set(socket, {raw: undefined, address});
     socket.prependOnceListener('secure', () => this.shown.set(socket, {raw: (socket.getPeerCertificate() as Partial<PeerCertificate> | null)?.raw, address}));
   }
 
   private arrive(socket: TLSSocket): void {
-    this.underWay -= 1;
+    const name = portOf(socket);
+    const arrival = this.arrivals.get(name);
     this.shown.delete(socket);
+    if (arrival === undefined) return;
+    this.leave(name, arrival);
+    this.shares.acquaint(arrival.share);
+    this.options.proven(socket, arrival.against);
   }
 
   private fail(error: Error, socket: TLSSocket): void {
-    this.underWay -= 1;
     const {raw, address} = this.shown.get(socket) ?? {raw: undefined, address: socket.remoteAddress};
     const verdict = socket.authorizationError as unknown as string | null | undefined; // its type says Error, and it is a code of OpenSSL
     if (typeof verdict === 'string') return this.refuseCertificate(verdict, {raw, address});

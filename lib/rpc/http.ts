@@ -11,14 +11,14 @@ import {limits} from '../base/limits';
 import type {Log} from '../base/log';
 import {LogLimit} from '../base/log-limit';
 import {watchHandshakes} from './http-handshakes';
-import type {HandshakeRefusal} from './http-handshakes';
+import type {HandshakeWatch} from './http-handshakes';
 import {checkBodyHeaders, checkMediaType, checkMethod, checkRequest, hasBody, queryMembers, readBody, splitTarget} from './http-request';
 import {rawProblem, sendRefusal, sendReply} from './http-reply';
 import type {RefusalWriter} from './http-reply';
 import type {Caller, Operation, OperationContext} from './operations';
 import {protocolVersion} from './protocol';
 import type {Reply} from './reply';
-import {localRole, nameOf, peerOfSocket} from './tls';
+import {UntrustedError, localRole, nameOf, peerOfSocket} from './tls';
 import type {Peer, Role} from './tls';
 
 /** What a request asks for, once it has been read. */
@@ -40,7 +40,7 @@ export interface HttpOptions {
   readonly operations: ReadonlyMap<string, Operation>;
   readonly queries: ReadonlyMap<string, Operation>;
   /** Null without TLS: then every caller is `local`. */
-  readonly tls: TlsOptions | null;
+  readonly tls: (HandshakeWatch & {readonly server: TlsOptions}) | null;
   /** The role of a peer now; asked on every request. Throws a NodedError for one that has none. */
   readonly authorize: (peer: Peer | null) => Role;
   /** Has the requests whose path is neither an operation nor a query; without it they are refused. */
@@ -53,7 +53,6 @@ export interface HttpOptions {
   /** Told of each request before anything is done for it. */
   readonly arrived: () => void;
   readonly refused: (code: ErrorCode) => void;
-  readonly handshakeRefused: (reason: HandshakeRefusal) => void;
 }
 
 /** What is known of a connection. */
@@ -70,6 +69,8 @@ interface Connection {
   /** What came could not be parsed, and that was the answer: also for a request that was still being read. */
   broken: boolean;
   peer: Peer | null | undefined;
+  /** The CAs that its handshake was checked against. */
+  against: unknown;
 }
 
 const serverOptions = {
@@ -99,7 +100,7 @@ export class HttpBinding {
   constructor(private readonly options: HttpOptions) {
     this.headers = {'Noded-Protocol': String(protocolVersion), 'Noded-Instance': options.instance};
     const handler = (request: IncomingMessage, response: ServerResponse): void => void this.handle(request, response, false);
-    this.server = options.tls === null ? http.createServer(serverOptions, handler) : https.createServer({...serverOptions, ...options.tls}, handler);
+    this.server = options.tls === null ? http.createServer(serverOptions, handler) : https.createServer({...serverOptions, ...options.tls.server}, handler);
     // maxHeaderSize bounds them, and checkRequest counts them: what Node does at a limit of its own differs from version to version.
     this.server.maxHeadersCount = 0;
     this.server.maxConnections = options.maxConnections;
@@ -112,8 +113,7 @@ export class HttpBinding {
     this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.clientError(error, socket));
     this.server.on('drop', () => options.log.info({max: options.maxConnections}, 'a connection was refused: too many are open'));
     if (options.tls === null) return;
-    watchHandshakes(this.server, {log: options.log, refused: options.handshakeRefused});
-    this.server.on('secureConnection', (socket: Socket) => void this.connectionOf(socket));
+    watchHandshakes(this.server, {...options.tls, log: options.log, proven: (socket, against) => void (this.connectionOf(socket).against = against)});
   }
 
   /** Takes no new connections. Open ones go on, each until its next answer, so that a master can still fetch and wait. */
@@ -134,7 +134,7 @@ export class HttpBinding {
   private connectionOf(socket: Socket): Connection {
     let connection = this.connections.get(socket);
     if (connection === undefined) {
-      connection = {state: 'idle', unsent: 0, refused: false, broken: false, peer: undefined};
+      connection = {state: 'idle', unsent: 0, refused: false, broken: false, peer: undefined, against: undefined};
       this.connections.set(socket, connection);
     }
     return connection;
@@ -166,7 +166,7 @@ export class HttpBinding {
     } catch (error) {
       refusal = this.refusalOf(error);
       // What was not read of the body cannot be told from a next request, nor what a smuggler sends after his first.
-      const close = (hasBody(request) && !request.complete) || refusal.code === 'bad_request';
+      const close = (hasBody(request) && !request.complete) || refusal.code === 'bad_request' || refusal instanceof UntrustedError;
       connection.refused ||= close;
       this.refuse(response, refusal, close, guest);
     }
@@ -194,7 +194,7 @@ export class HttpBinding {
   private roleOf(socket: Socket, connection: Connection): Role {
     if (this.options.tls === null) return localRole;
     // TLS 1.3 has no renegotiation: a connection's certificate stays, only what it may do changes.
-    connection.peer ??= peerOfSocket(socket as TLSSocket);
+    connection.peer ??= peerOfSocket(socket as TLSSocket, connection.against);
     try {
       return this.options.authorize(connection.peer);
     } catch (error) {

@@ -63,26 +63,29 @@ export interface Peer {
   readonly subject: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
-  /** The certificate and those above it, as far as the handshake has seen them. */
+  /** The CAs that the handshake has proven it against. */
+  readonly against: unknown;
+  /** The certificate and those above it, as far as the handshake has seen them and Node tells (24.21 and 26.8 do not: nodejs/node#65579). */
   readonly chain: () => readonly X509Certificate[];
 }
 
-export function peerOf(certificate: X509Certificate, chain = (): readonly X509Certificate[] => [certificate]): Peer {
+export function peerOf(certificate: X509Certificate, against: unknown = null, chain = (): readonly X509Certificate[] => [certificate]): Peer {
   return {
     fingerprint: normalizeCertificate(certificate.fingerprint256),
     sha1: certificate.fingerprint,
     subject: certificate.subject.replaceAll('\n', ','),
     notBeforeMs: Date.parse(certificate.validFrom),
     notAfterMs: Date.parse(certificate.validTo),
+    against,
     chain,
   };
 }
 
-/** The peer of a TLS connection, or null if it showed no certificate (a resumed session may not have). */
-export function peerOfSocket(socket: TLSSocket): Peer | null {
+/** The peer of a TLS connection that was checked against those CAs, or null if it showed no certificate (a resumed session may not have). */
+export function peerOfSocket(socket: TLSSocket, against: unknown): Peer | null {
   // Not getPeerX509Certificate(): in a server Node 20 never frees what that gives, 4 kB for each connection.
   const raw = (socket.getPeerCertificate() as Partial<PeerCertificate> | null)?.raw;
-  return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw), () => chainOf(socket));
+  return raw === undefined || !socket.authorized ? null : peerOf(new X509Certificate(raw), against, () => chainOf(socket));
 }
 
 /** Asked of the socket again each time: thousands of connections need not remember it. */
@@ -115,31 +118,48 @@ function comesFrom(own: X509Certificate, cas: readonly X509Certificate[], shown:
   return false;
 }
 
+/** A peer whose certificate was good when its connection began. A new connection tells whether it still is. */
+export class UntrustedError extends NodedError {
+  constructor({fingerprint, subject}: Peer) {
+    super('forbidden', {message: `the CA of the certificate sha256:${fingerprint} (${subject}) is not trusted any more`});
+  }
+}
+
+const sameCertificates = (some: readonly X509Certificate[], others: readonly X509Certificate[]): boolean =>
+  some.length === others.length && some.every((one) => others.some(({raw}) => raw.equals(one.raw)));
+
 /** The CAs of a node. One that is struck off loses the rights of its certificates with their next request, on open connections too. */
 export class Authorities {
   private cas: readonly X509Certificate[];
-  /** Whether those who have asked since the last reload come from one of these; null before the first: the handshake says enough. */
-  private trusted: WeakMap<Peer, boolean> | null = null;
+  /** Whether peers of before the last change come from one of these. */
+  private trusted = new WeakMap<Peer, boolean>();
 
   constructor(ca: Buffer) {
     this.cas = readCertificates(ca);
   }
 
+  /** What a handshake that begins now is checked against: another object after each change. */
+  get present(): unknown {
+    return this.cas;
+  }
+
   replace(ca: Buffer): void {
-    this.cas = readCertificates(ca);
+    const cas = readCertificates(ca);
+    if (sameCertificates(cas, this.cas)) return;
+    this.cas = cas;
     this.trusted = new WeakMap();
   }
 
-  /** Throws forbidden for a peer whose CA is not trusted any more. */
+  /** Throws an UntrustedError for a peer whose CA is not trusted any more. */
   check(peer: Peer | null): void {
-    if (peer === null || this.trusted === null) return;
+    if (peer === null || peer.against === this.cas) return;
     let isTrusted = this.trusted.get(peer);
     if (isTrusted === undefined) {
       const [own, ...others] = peer.chain();
       isTrusted = own !== undefined && comesFrom(own, this.cas, others);
       this.trusted.set(peer, isTrusted);
     }
-    if (!isTrusted) throw new NodedError('forbidden', {message: `the CA of the certificate sha256:${peer.fingerprint} (${peer.subject}) is not trusted any more`});
+    if (!isTrusted) throw new UntrustedError(peer);
   }
 }
 

@@ -36,7 +36,7 @@ describe('Stop, by a clock', () => {
     const {table, files} = fake;
     const http = new HttpBinding({
       context: {table, functions: {get: () => undefined, list: () => []}, files: files as never, maxWaitMs: 1000},
-      operations: new Map(), queries: new Map(), tls: null, authorize: () => localRole, maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, arrived: () => {}, refused: () => {}, handshakeRefused: () => {},
+      operations: new Map(), queries: new Map(), tls: null, authorize: () => localRole, maxRequestBytes: 1000, maxConnections: 10, instance: 'spec', log, arrived: () => {}, refused: () => {},
     });
     return new Stop({
       table, http, log, trees: new ProcessTrees({log}), notifier: new Notifier(log), onStop: 'terminate', secondSignal: 'kill', stopKillAfterMs: 0, drainTimeoutMs: 300 * secondMs, endSpawner: (leavesRunning) => Promise.resolve(void leavings.push(leavesRunning)),

@@ -22,7 +22,7 @@ describe('Ganeti\'s list of master candidates', () => {
   });
   afterEach(() => fs.rmSync(directory, {recursive: true}));
 
-  const peer = (sha1: string, facts: Partial<Peer> = {}): Peer => ({fingerprint: 'ab'.repeat(32), sha1, subject: 'CN=node1', notBeforeMs: Date.now() - dayMs, notAfterMs: Date.now() + dayMs, chain: () => [], ...facts});
+  const peer = (sha1: string, facts: Partial<Peer> = {}): Peer => ({fingerprint: 'ab'.repeat(32), sha1, subject: 'CN=node1', notBeforeMs: Date.now() - dayMs, notAfterMs: Date.now() + dayMs, against: null, chain: () => [], ...facts});
   const may = (sha1: string): boolean => codeOf(() => map.authorize(peer(sha1), own)) === undefined;
   const write = (text: string): void => {
     fs.writeFileSync(`${file}.new`, text);

@@ -128,7 +128,7 @@ describe('roles', () => {
 });
 
 describe('the role of a peer', () => {
-  const peer: Peer = {fingerprint: 'ab'.repeat(32), sha1: 'AB:CD', subject: 'CN=master,O=site', notBeforeMs: 1_000_000, notAfterMs: 2_000_000, chain: () => []};
+  const peer: Peer = {fingerprint: 'ab'.repeat(32), sha1: 'AB:CD', subject: 'CN=master,O=site', notBeforeMs: 1_000_000, notAfterMs: 2_000_000, against: null, chain: () => []};
   const role = (...certificates: string[]): {name: string; certificates: string[]; functions: string[]} => ({name: 'master', certificates, functions: ['*']});
   let clock: FakeClock;
 

@@ -3,6 +3,7 @@ import {expect} from 'chai';
 import {randomBytes} from 'node:crypto';
 import {CertificateShop, fingerprintOf, roleText} from '../support/certificates';
 import {NodedDaemon} from '../support/daemon';
+import {sampleOf} from '../support/metrics';
 import {programs} from '../support/programs';
 import {RawConnection, putText} from '../support/raw-http';
 import {until} from '../support/until';
@@ -68,13 +69,45 @@ describe('strangers on the TLS port', () => {
     await isServed();
   });
 
-  it('more silent strangers than there are handshakes: who is connected is served, and everyone again once they have timed out', async () => {
-    await isServed();
-    expect((await node.get('/status')).status).to.equal(200); // now there is a kept connection
-    for (let count = 0; count < limits.maxHandshakes + 50; count += 1) await open();
-    expect((await node.get('/status')).status).to.equal(200);
-    await until('a new connection of the master is served', () => isServed().then(() => true, () => false), limits.handshakeTimeoutMs * 4);
+  /** Connections that say nothing, from these addresses in turn, while masters come anew: each of them is served. */
+  async function crowd(addresses: readonly string[], masters: readonly string[]): Promise<void> {
+    const rounds = 15;
+    for (let round = 0; round < rounds; round += 1) {
+      const silent = Array.from({length: 30}, (_, count) => RawConnection.open(node.port, undefined, addresses[(round * 30 + count) % addresses.length]));
+      connections.push(...(await Promise.all(silent)));
+      for (const localAddress of masters) {
+        const {json} = await node.put('StartFunction', {fn_name: 'cat', fn_args: round, timeout: 20}, {fresh: true, localAddress});
+        expect(json.result).to.equal(round);
+      }
+    }
+    expect(connections.length).to.be.above(limits.maxHandshakes);
+  }
+
+  it('silent ones of one address keep no master out, not even from there', async () => {
+    await crowd(['127.0.0.2'], ['127.0.0.2', '127.0.0.1']);
+    expect(connections.filter(({closed}) => !closed).length).to.be.at.most(limits.maxHandshakesPerAddress);
+  });
+
+  it('silent ones of many addresses keep out neither who was here before nor who comes for the first time', async () => {
+    const addresses = Array.from({length: 40}, (_, last) => `127.0.1.${last + 1}`);
+    await crowd(addresses, ['127.0.0.1', '127.0.2.1']);
+    expect(connections.filter(({closed}) => !closed).length).to.be.at.most(limits.maxStrangerHandshakes);
+  });
+
+  it('silent ones who make room for others are counted and told', async () => {
+    const counted = async (): Promise<number> => sampleOf((await node.get('/metrics')).text, 'noded_handshakes_refused_total{reason="too_many"}');
+    const before = await counted();
+    await crowd(['127.0.0.3'], []);
+    await until('all but a share are counted', async () => (await counted()) - before === connections.length - limits.maxHandshakesPerAddress);
+    const line = await node.logged(/^a connection is closed for a new one: too many TLS handshakes are under way$/);
+    expect(line).to.include({reason: 'too_many'});
+    expect(line.address).to.match(/^127\.0\./);
+  });
+
+  it('silent ones are gone after a while', async () => {
+    for (let count = 0; count < 20; count += 1) await open();
     await until('all strangers are gone', () => connections.every(({closed}) => closed), limits.handshakeTimeoutMs * 4);
+    await isServed();
   });
 
   it('are no requests that were refused', async () => {

@@ -18,7 +18,6 @@ export async function listen(operations: Readonly<Record<string, Operation>>, lo
     log,
     arrived: () => {},
     refused,
-    handshakeRefused: () => undefined,
   });
   await new Promise<void>((resolve) => binding.server.listen(0, '127.0.0.1', resolve));
   return binding;

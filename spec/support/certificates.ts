@@ -4,6 +4,9 @@ import {execFileSync} from 'node:child_process';
 import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {once} from 'node:events';
+import type {AddressInfo} from 'node:net';
+import * as tls from 'node:tls';
 import type {TlsPaths} from './daemon';
 
 export interface IssueOptions {
@@ -127,6 +130,21 @@ export class Authority {
     const dates = ['-startdate', stamp(from), '-enddate', stamp(to)];
     openssl(this.directory, 'ca', '-batch', '-notext', '-preserveDN', '-config', 'openssl.cnf', '-cert', 'ca.crt', '-keyfile', 'ca.key', '-extensions', usage, ...dates, '-in', `${name}.csr`, '-out', `${name}.crt`);
     return {cert: join(this.directory, `${name}.crt`), key: join(this.directory, `${name}.key`), ca: trusts.certificate};
+  }
+}
+
+/** Whether this Node tells a server what a client has shown beside its certificate: 24.21 and 26.8 do not (nodejs/node#65579). */
+export async function tellsChains(site: Authority, client: TlsPaths, ca: string): Promise<boolean> {
+  const own = site.issue({subject: '/CN=node', usage: 'serverAuth'});
+  const server = tls.createServer({cert: readFileSync(own.cert), key: readFileSync(own.key), ca: readFileSync(ca), requestCert: true}).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const asking = tls.connect({host: '127.0.0.1', port: (server.address() as AddressInfo).port, cert: readFileSync(client.cert), key: readFileSync(client.key), rejectUnauthorized: false});
+  try {
+    const [socket] = (await once(server, 'secureConnection')) as [tls.TLSSocket];
+    return (socket.getPeerCertificate(true) as Partial<tls.DetailedPeerCertificate>).issuerCertificate !== undefined;
+  } finally {
+    asking.destroy();
+    server.close();
   }
 }
 

@@ -60,6 +60,8 @@ export interface RequestOptions {
   readonly client?: TlsPaths | null;
   /** A connection of its own instead of a kept one. */
   readonly fresh?: boolean;
+  /** Where a fresh one comes from: any address of 127.0.0.0/8. */
+  readonly localAddress?: string;
 }
 
 export interface LogLine {
@@ -276,8 +278,8 @@ export class NodedDaemon {
   }
 
   /** What is asked with, and over which connection. */
-  private connection({client = this.options.tls?.client ?? null, fresh = false}: RequestOptions): https.RequestOptions {
-    if (fresh) return {...this.credentials(client), agent: false};
+  private connection({client = this.options.tls?.client ?? null, fresh = false, localAddress}: RequestOptions): https.RequestOptions {
+    if (fresh) return {...this.credentials(client), agent: false, ...(localAddress === undefined ? {} : {localAddress})};
     let agent = this.agents.get(client);
     if (agent === undefined) {
       const options = {keepAlive: true, maxSockets: 256};

@@ -37,10 +37,10 @@ export class RawConnection {
     socket.on('data', (chunk: Buffer) => void this.chunks.push(chunk));
   }
 
-  /** Connects over TCP; with `options` over TLS. */
-  static async open(port: number, options?: tls.ConnectionOptions): Promise<RawConnection> {
+  /** Connects over TCP; with `options` over TLS. Every address of 127.0.0.0/8 is this machine's. */
+  static async open(port: number, options?: tls.ConnectionOptions, localAddress?: string): Promise<RawConnection> {
     // Both must be able to end alone: otherwise Node would answer the end of one side with the end of the other.
-    const plain = net.connect({port, host: '127.0.0.1', allowHalfOpen: true});
+    const plain = net.connect({port, host: '127.0.0.1', allowHalfOpen: true, ...(localAddress === undefined ? {} : {localAddress})});
     await once(plain, 'connect');
     if (options === undefined) return new RawConnection(plain);
     const secure = tls.connect({...options, socket: plain, checkServerIdentity: () => undefined});
