@@ -118,6 +118,7 @@ describe('the scan of the functions directories', () => {
     ['a name with a dot', () => write('f.sh'), /^is no function's name/],
     ['a name with a newline', () => write('f\nf'), /^is no function's name/],
     ['a file that everyone may write', () => write('f', '#!/bin/sh\n', 0o757), /f may be written by everyone$/],
+    ['a file that everyone may write, with the sticky bit that protects directories', () => write('f', '#!/bin/sh\n', 0o1777), /f may be written by everyone$/],
     ['a directory that everyone may write', () => (write('f'), fs.chmodSync(directory, 0o777)), /functions may be written by everyone$/],
     ['a parent directory that everyone may write', () => (write('f'), fs.chmodSync(root, 0o777)), /noded-catalog-\w+ may be written by everyone$/],
     ['a manifest that is not TOML', () => (write('f'), write('f.toml', 'nice =', 0o644)), /f\.toml: /],

@@ -1,7 +1,9 @@
 /** When a reply counts as sent: once all of it is with the kernel, and not when the connection broke before. */
 import {expect} from 'chai';
 import type {AddressInfo} from 'node:net';
-import {Readable} from 'node:stream';
+import {Duplex, Readable} from 'node:stream';
+import {errorKind} from '../../lib/base/errors';
+import {limits} from '../../lib/base/limits';
 import type {HttpBinding} from '../../lib/rpc/http';
 import type {Piece} from '../../lib/rpc/reply';
 import {listen} from '../support/bare-binding';
@@ -80,5 +82,57 @@ describe('a reply', () => {
     pieces = [Buffer.from('7')];
     connection.write(putText('Give', {}));
     expect((await connection.answers(1))[0]).to.include({status: 200, body: '7'});
+  });
+});
+
+describe('replies that do not leave', () => {
+  /** A connection whose other side takes nothing until it is told to: what the kernel does once its buffers are full. */
+  class Stuck extends Duplex {
+    taken = '';
+    private waiting: (() => void)[] | null = [];
+    constructor() {
+      super({writableHighWaterMark: 1 << 20}); // Node's own brake begins there
+    }
+    setTimeout(): this {
+      return this;
+    }
+    override _read(): void {}
+    override _write(bytes: Buffer, _encoding: string, done: () => void): void {
+      this.taken += bytes.toString('latin1');
+      if (this.waiting === null) done();
+      else this.waiting.push(done);
+    }
+    flow(): void {
+      const {waiting} = this;
+      this.waiting = null;
+      for (const done of waiting ?? []) done();
+    }
+  }
+
+  it('are two at most: a third request is refused, and nothing done for it', async () => {
+    let done = 0;
+    const refused: string[] = [];
+    const give = (): Promise<{contentType: 'application/json'; pieces: readonly Piece[]}> => Promise.resolve({contentType: 'application/json', pieces: [Buffer.from(String(++done))]});
+    const log = {debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined};
+    const binding = await listen({Give: give}, log, (code) => refused.push(code));
+    const connection = new Stuck();
+    try {
+      binding.server.emit('connection', connection);
+      for (const count of [1, 2]) {
+        connection.push(putText('Give', {}));
+        await until(`${count} are answered`, () => done === count);
+      }
+      connection.push(putText('Give', {}));
+      await until('one is refused', () => refused.length > 0);
+      expect([refused, done]).to.deep.equal([['too_many_in_flight'], 2]);
+      connection.flow();
+      const statuses = (): number[] => [...connection.taken.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status));
+      await until('all has come', () => statuses().length === 3, 4 * limits.closeGraceMs);
+      expect(statuses()).to.deep.equal([200, 200, errorKind('too_many_in_flight').status]);
+      expect(connection.taken).to.match(/^connection: close\r$/im);
+    } finally {
+      connection.destroy();
+      await binding.close(0);
+    }
   });
 });

@@ -1,7 +1,11 @@
 /** What a role may do and see (DESIGN.md section 9): default deny, on every request. */
 import {expect} from 'chai';
 import {NodedError} from '../../lib/base/errors';
-import {roleOf} from '../../lib/rpc/tls';
+import {once} from 'node:events';
+import {readFileSync} from 'node:fs';
+import type {AddressInfo} from 'node:net';
+import * as tls from 'node:tls';
+import {peerOfSocket, roleOf} from '../../lib/rpc/tls';
 import type {Peer} from '../../lib/rpc/tls';
 import {CertificateShop, fingerprintOf, roleText} from '../support/certificates';
 import {setFakeClock} from '../support/clock';
@@ -164,5 +168,35 @@ describe('the role of a peer', () => {
       return codeOf(() => roleOf(peer, roles));
     });
     expect(codes).to.deep.equal(['certificate_expired', 'none', 'none', 'certificate_expired']);
+  });
+});
+
+describe('the peer of a connection', () => {
+  const shop = new CertificateShop();
+  after(() => shop.dispose());
+
+  /** As a server sees it that leaves the judgement to whoever asks: so a resumed session can come to be, without any certificate looked at. */
+  async function seen(client: TlsPaths): Promise<ReturnType<typeof peerOfSocket>> {
+    const own = shop.authority('site');
+    const {cert, key} = own.issue({subject: '/CN=node', usage: 'serverAuth'});
+    const server = tls.createServer({cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(client.ca), requestCert: true, rejectUnauthorized: false}).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const asking = tls.connect({host: '127.0.0.1', port: (server.address() as AddressInfo).port, cert: readFileSync(client.cert), key: readFileSync(client.key), rejectUnauthorized: false});
+    try {
+      const [socket] = (await once(server, 'secureConnection')) as [tls.TLSSocket];
+      return peerOfSocket(socket, null);
+    } finally {
+      asking.destroy();
+      server.close();
+    }
+  }
+
+  it('is whoever has shown a certificate of ours', async () => {
+    const master = shop.authority('masters').issue({subject: '/CN=master'});
+    expect((await seen(master))?.fingerprint).to.equal(fingerprintOf(master));
+  });
+
+  it('is nobody if the handshake has not proven him, whatever he has shown', async () => {
+    expect(await seen(shop.selfSigned('/CN=master', shop.authority('masters').certificate))).to.equal(null);
   });
 });
