@@ -30,8 +30,11 @@ export class LogSink {
   private readonly replaced: number[] = [];
   private fd: number;
 
-  /** Without a file, standard error. */
-  constructor(private readonly file: string | null) {
+  /** Without a file, standard error. What is written are lines of `format`. */
+  constructor(
+    private readonly file: string | null,
+    private readonly format: (line: string) => string = (line) => line,
+  ) {
     this.fd = file === null ? openStandardError() : openLog(file);
   }
 
@@ -40,7 +43,8 @@ export class LogSink {
     return this.dropped;
   }
 
-  write(line: string): void {
+  write(json: string): void {
+    const line = this.format(json);
     if (this.queuedBytes + line.length > limits.maxLogQueueBytes) {
       this.dropped += 1;
       return;
@@ -80,7 +84,7 @@ export class LogSink {
 
   private droppedLine(): string {
     if (this.dropped === 0) return '';
-    const line = `${JSON.stringify({level: 40, time: Date.now(), msg: `${this.dropped} log lines were dropped: the reader is too slow`})}\n`;
+    const line = this.format(`${JSON.stringify({level: 40, time: Date.now(), msg: `${this.dropped} log lines were dropped: the reader is too slow`})}\n`);
     this.dropped = 0;
     return line;
   }
@@ -141,14 +145,38 @@ export function forTerminal(line: string): string {
   return `${new Date(time).toISOString()} ${levelNames[level] ?? level}: ${msg}${facts.join('')}\n`;
 }
 
+/** sd-daemon(3): the journal takes the priority of a line from there, and not into it. */
+const priorities: Readonly<Record<number, number>> = {20: 7, 30: 6, 40: 4, 50: 3, 60: 2};
+
+/** What is put before a line of this level, or of an error, for systemd's journal to know; nothing where standard error goes anywhere else. */
+export function journalPrefix(level = 50): string {
+  return goesToJournal() ? `<${priorities[level] ?? 6}>` : '';
+}
+
+/** systemd.exec(5): JOURNAL_STREAM names the socket, and may have been inherited from somebody with another standard error. */
+function goesToJournal(): boolean {
+  const {JOURNAL_STREAM} = process.env;
+  if (JOURNAL_STREAM === undefined) return false;
+  try {
+    const {dev, ino} = fstatSync(2);
+    return JOURNAL_STREAM === `${dev}:${ino}`;
+  } catch {
+    return false; // there is none
+  }
+}
+
+/** A line of JSON, or what was made of it, as standard error is to have it. */
+export function forJournal(json: string, line = json): string {
+  return `${journalPrefix(Number(/^\{"level":(\d+)/.exec(json)?.[1]))}${line}`;
+}
+
 /** Where lines go; a LogSink, or several of them. */
 export interface LineSink {
   write(line: string): void;
 }
 
-/** A pino logger over a sink: JSON lines, or what `format` makes of each. */
-export function createLog(sink: LineSink, {debug, format = (line) => line}: {readonly debug: boolean; readonly format?: ((line: string) => string) | undefined}): Log {
+/** A pino logger over a sink, which gets lines of JSON. */
+export function createLog(sink: LineSink, {debug}: {readonly debug: boolean}): Log {
   const {pino} = require('pino') as typeof import('pino'); // loaded late: the client library needs no logger
-  const stream = {write: (line: string): void => sink.write(format(line))};
-  return pino({level: debug ? 'debug' : 'info', base: null}, stream);
+  return pino({level: debug ? 'debug' : 'info', base: null}, sink);
 }

@@ -4,7 +4,7 @@ import type {ChildProcess} from 'node:child_process';
 import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
-import {LogSink} from '../base/log';
+import {LogSink, forJournal} from '../base/log';
 import type {LineSink} from '../base/log';
 import type {SyslogUse} from './ganeti-options';
 
@@ -85,18 +85,18 @@ export class GanetiSink implements LineSink {
     this.syslog = syslog === 'no' ? null : new Syslog();
     let problem: string | null = null;
     try {
-      if (syslog !== 'only') this.sinks.push(new LogSink(file));
+      if (syslog !== 'only') this.sinks.push(new LogSink(file, ganetiLine));
     } catch (error) {
       if (!foreground && syslog === 'no') throw error;
       problem = messageOf(error);
     }
-    if (foreground && (debug || problem !== null)) this.sinks.push(new LogSink(null));
+    if (foreground && (debug || problem !== null)) this.sinks.push(new LogSink(null, (line) => forJournal(line, ganetiLine(line))));
     if (problem !== null) this.write(JSON.stringify({level: 50, time: Date.now(), msg: `no log file: ${problem}`}));
   }
 
   write(line: string): void {
     this.syslog?.write(line);
-    for (const sink of this.sinks) sink.write(ganetiLine(line));
+    for (const sink of this.sinks) sink.write(line);
   }
 
   reopen(): void {

@@ -2,7 +2,7 @@
 import {spawnSync} from 'node:child_process';
 import {statSync, writeFileSync, writeSync} from 'node:fs';
 import {errnoOf, messageOf} from '../base/errors';
-import {createLog} from '../base/log';
+import {createLog, journalPrefix} from '../base/log';
 import {ganetiForkerEnvironment} from '../proc/fork-server';
 import {closeInherited, detach, isDetached, redirectOutput, tellParent} from './detach';
 import {ganetiConfig, tlsFiles} from './ganeti-config';
@@ -38,7 +38,7 @@ const write = (fd: 1 | 2, text: string): void => {
   }
 };
 
-const complain = (message: string): void => write(2, `${message}\n`);
+const complain = (message: string): void => write(2, `${journalPrefix()}${message}\n`);
 
 /** The version of the Ganeti that is installed, which nobody knows but itself. */
 function printVersion(): number {

@@ -2,7 +2,7 @@
 import {writeSync} from 'node:fs';
 import {isatty} from 'node:tty';
 import {messageOf} from '../base/errors';
-import {LogSink, createLog, forTerminal} from '../base/log';
+import {LogSink, createLog, forJournal, forTerminal, journalPrefix} from '../base/log';
 import {scanFunctions} from '../proc/catalog';
 import {RunDirError} from '../proc/run-dir';
 import {outOfDate, readTls} from '../rpc/tls-files';
@@ -60,7 +60,7 @@ function parseArguments(argv: readonly string[]): Arguments | number {
 
 const complain = (message: string): void => {
   try {
-    writeSync(2, `noded: ${message}\n`);
+    writeSync(2, `${journalPrefix()}noded: ${message}\n`);
   } catch {
     // Nobody reads standard error: the exit code says enough.
   }
@@ -107,7 +107,7 @@ function check(config: Config): number {
 
 function openLog(config: Config): LogSink {
   try {
-    return new LogSink(config.logFile);
+    return config.logFile === null ? new LogSink(null, isatty(2) ? forTerminal : (line) => forJournal(line)) : new LogSink(config.logFile);
   } catch (error) {
     throw new ConfigError(`log_file: ${messageOf(error)}`);
   }
@@ -115,7 +115,7 @@ function openLog(config: Config): LogSink {
 
 function programOf(line: CommandLine, config: Config, detached: boolean): Program {
   const sink = openLog(config);
-  const log = createLog(sink, {debug: config.debug, format: config.logFile === null && isatty(2) ? forTerminal : undefined});
+  const log = createLog(sink, {debug: config.debug});
   return new Program({
     config,
     log,

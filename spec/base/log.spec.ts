@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
 import {limits} from '../../lib/base/limits';
-import {LogSink, createLog, forTerminal} from '../../lib/base/log';
+import {LogSink, createLog, forJournal, forTerminal, journalPrefix} from '../../lib/base/log';
 import {until} from '../support/until';
 
 const logModule = join(__dirname, '../../lib/base/log');
@@ -182,4 +182,32 @@ describe('the log', () => {
     expect(forTerminal(line)).to.equal('2025-12-02T10:06:40.123Z error: it broke errno=EIO pids=[1,2]\n');
     expect(forTerminal('{"level":35,"time":0,"msg":"x"}')).to.equal('1970-01-01T00:00:00.000Z 35: x\n');
   });
+});
+
+describe('a line for the journal', () => {
+  const before = process.env.JOURNAL_STREAM;
+  afterEach(() => {
+    if (before === undefined) delete process.env.JOURNAL_STREAM;
+    else process.env.JOURNAL_STREAM = before;
+  });
+  const say = (stream: string | undefined): void => {
+    if (stream === undefined) delete process.env.JOURNAL_STREAM;
+    else process.env.JOURNAL_STREAM = stream;
+  };
+  const {dev, ino} = fs.fstatSync(2);
+  const lines = [[20, 7], [30, 6], [40, 4], [50, 3], [60, 2]] as const;
+
+  it('has its priority before it', () => {
+    say(`${dev}:${ino}`);
+    for (const [level, priority] of lines) expect(forJournal(`{"level":${level},"msg":"x"}\n`)).to.equal(`<${priority}>{"level":${level},"msg":"x"}\n`);
+    expect(forJournal('{"level":50}\n', 'in other words\n')).to.equal('<3>in other words\n');
+    expect(journalPrefix()).to.equal('<3>');
+  });
+
+  for (const [what, stream] of [['is not there', undefined], ['is somebody else\'s', `${dev}:${ino + 1}`], ['is of another device', `${dev + 1}:${ino}`], ['is no stream', 'yes']] as const) {
+    it(`is as it was where JOURNAL_STREAM ${what}`, () => {
+      say(stream);
+      expect([forJournal('{"level":50}\n'), journalPrefix()]).to.deep.equal(['{"level":50}\n', '']);
+    });
+  }
 });
