@@ -1,5 +1,6 @@
 /** Certificates, keys and CAs as they lie on disk: read, and checked to fit together. */
 import {X509Certificate, createPrivateKey} from 'node:crypto';
+import type {KeyObject} from 'node:crypto';
 import {closeSync, constants, fstatSync, openSync, readFileSync} from 'node:fs';
 import {messageOf} from '../base/errors';
 import {wallMs} from '../base/duration';
@@ -38,14 +39,48 @@ function readPem(path: string, what: string, forbiddenMode: number): Buffer {
   }
 }
 
+/** What openssl(1) makes PEM from, by how the DER of it begins after its length; null for what is no DER. */
+function commandFor(bytes: Buffer): string | null {
+  if (bytes[0] !== 0x30) return null;
+  const lengthBytes = bytes[1]! < 0x80 ? 0 : bytes[1]! & 0x7f;
+  const begin = bytes.toString('hex', 2 + lengthBytes, 5 + lengthBytes);
+  if (begin === '020103') return 'PKCS #12, and not PEM: openssl pkcs12 -nodes';
+  return begin.startsWith('02') ? 'DER, and not PEM: openssl pkey -inform DER' : 'DER, and not PEM: openssl x509 -inform DER';
+}
+
+/** Throws for a text in which nothing of the kind is: it says what the file is, and what makes PEM of it. */
+function nothingIn(pem: Buffer, what: string): never {
+  const command = commandFor(pem);
+  throw new Error(command === null ? `there is no PEM ${what} in it` : `it is ${command} -in FILE -out FILE.pem makes PEM of it`);
+}
+
 /** The certificates of a PEM text, all of them: OpenSSL would take those before a damaged one and not say a word. */
 export function readCertificates(pem: Buffer): readonly [X509Certificate, ...X509Certificate[]] {
   const text = pem.toString('latin1');
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   if (blocks.length !== text.split(/-----BEGIN [A-Z ]*CERTIFICATE-----/).length - 1) throw new Error('a certificate in it is cut short');
-  const [first, ...others] = blocks.map((block) => new X509Certificate(block));
-  if (first === undefined) throw new Error('there is no PEM certificate in it');
-  return [first, ...others];
+  const [first, ...others] = blocks.map(readCertificate);
+  return first === undefined ? nothingIn(pem, 'certificate') : [first, ...others];
+}
+
+function readCertificate(block: string): X509Certificate {
+  try {
+    return new X509Certificate(block);
+  } catch {
+    throw new Error('a certificate in it is damaged');
+  }
+}
+
+/** What OpenSSL says of a key it cannot read helps nobody. */
+function readKey(pem: Buffer): KeyObject {
+  const text = pem.toString('latin1');
+  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text)) throw new Error('the key has a passphrase, which nobody is there to type: openssl pkey -in FILE -out FILE.open makes one without');
+  if (!/-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----/.test(text)) nothingIn(pem, 'private key');
+  try {
+    return createPrivateKey(pem);
+  } catch {
+    throw new Error('the private key in it is cut short or damaged');
+  }
 }
 
 const ofOthers = 0o077;
@@ -66,7 +101,7 @@ export function readTls(files: TlsFiles, forbiddenKeyMode: number = ofOthers): T
   };
   const [certificate] = wrap(files.cert, () => readCertificates(cert));
   wrap(files.ca, () => readCertificates(ca));
-  const privateKey = wrap(files.key, () => createPrivateKey(key));
+  const privateKey = wrap(files.key, () => readKey(key));
   if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of ${files.cert}`);
   return {cert, key, ca, sha1: certificate.fingerprint, notBeforeMs: Date.parse(certificate.validFrom), notAfterMs: Date.parse(certificate.validTo)};
 }
