@@ -31,6 +31,8 @@ export interface Config {
   readonly roles: readonly Role[];
   readonly runDir: string;
   readonly functionDirectories: readonly string[];
+  /** Those that need not be there. */
+  readonly optionalDirectories: readonly string[];
   /** `[function.NAME]`: fn_name → JSON text. */
   readonly functionConfig: ReadonlyMap<string, string>;
   readonly limits: ConfiguredLimits;
@@ -105,7 +107,7 @@ const limitKeys: {readonly [K in keyof typeof defaults]: readonly [key: string, 
 };
 
 /** What SIGHUP takes over; the rest is for a start, and stands below with its key. */
-type ReloadedKey = 'tls' | 'tlsMinVersion' | 'roles' | 'functionDirectories' | 'functionConfig';
+type ReloadedKey = 'tls' | 'tlsMinVersion' | 'roles' | 'functionDirectories' | 'optionalDirectories' | 'functionConfig';
 const restartKeys: {readonly [K in Exclude<keyof Config, ReloadedKey | 'limits'>]: string} = {
   port: 'port',
   address: 'bind',
@@ -245,6 +247,7 @@ export function readConfig(given: CommandLine): Config {
     tlsMinVersion: file.get('tls_min_version', oneOf<TlsVersion>('TLSv1.2', 'TLSv1.3'), 'TLSv1.3'),
     roles: readRoles(file),
     runDir: readRunDir(line.runDir ?? file.get('run_dir', path, '/run/noded')),
+    optionalDirectories: defaultFunctionDirectories,
     functionDirectories: line.functions ?? file.get('functions', paths, defaultFunctionDirectories),
     functionConfig: readFunctionConfig(file),
     limits: readLimits(file, defaults),

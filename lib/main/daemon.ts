@@ -136,8 +136,8 @@ export class Daemon {
     return Math.min(maxConnections, affordable);
   }
 
-  private scan({functionDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
-    return withBuiltIns(scanFunctions({directories: functionDirectories, functionConfig, maxOutputBytes}), this.parts.chosen.builtIns, maxOutputBytes);
+  private scan({functionDirectories, optionalDirectories, functionConfig, limits: {maxOutputBytes}}: Config): Scan {
+    return withBuiltIns(scanFunctions({directories: functionDirectories, optional: optionalDirectories, functionConfig, maxOutputBytes}), this.parts.chosen.builtIns, maxOutputBytes);
   }
 
   private use(scan: Scan): void {

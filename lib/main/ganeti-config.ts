@@ -66,6 +66,7 @@ export function ganetiConfig(line: GanetiLine, ganeti: GanetiPaths): Config {
     roles: [],
     runDir: readRunDir(ganeti.runDir),
     functionDirectories: file.get('functions', paths, [ganeti.functions]),
+    optionalDirectories: [ganeti.functions],
     functionConfig: readFunctionConfig(file),
     limits: readLimits(file, ganetiDefaults),
     spawner: 'ganeti',

@@ -91,7 +91,7 @@ function check(config: Config): number {
     complaints.push(messageOf(error));
   }
   if (config.spawner === 'forker' && findForkServerProgram('noded-forker') === undefined) complaints.push(forkerMissing);
-  const {entries, leftOut} = scanFunctions({directories: config.functionDirectories, functionConfig: config.functionConfig, maxOutputBytes: config.limits.maxOutputBytes});
+  const {entries, leftOut} = scanFunctions({directories: config.functionDirectories, optional: config.optionalDirectories, functionConfig: config.functionConfig, maxOutputBytes: config.limits.maxOutputBytes});
   for (const {path, reason} of leftOut) complaints.push(`${path}: ${reason}`);
   for (const {spec, args} of entries.values()) {
     try {

@@ -2,11 +2,12 @@
  * fn_name → program and manifest: the only reader of the functions directories (DESIGN.md section 6).
  * Only names found by scanning are ever run: input never becomes a path.
  */
-import {closeSync, constants, fstatSync, openSync, readFileSync, readSync, readdirSync, realpathSync} from 'node:fs';
+import {readFileSync, readdirSync, realpathSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, isExhausted, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {FunctionSpec} from '../call/spawner';
+import {notExecutable} from './executable';
 import {unsafePath} from './safe-path';
 import {LookupError, readManifest} from './manifest';
 import type {Manifest} from './manifest';
@@ -23,8 +24,10 @@ export interface CatalogEntry {
 }
 
 export interface CatalogOptions {
-  /** Later ones win. One that does not exist is empty. */
+  /** Later ones win. */
   readonly directories: readonly string[];
+  /** Those of them that need not be there: nobody has asked for them by name. */
+  readonly optional: readonly string[];
   /** The most that a manifest's max_output may leave unsaid. */
   readonly maxOutputBytes: number;
   /** `[function.NAME]` of noded.conf: fn_name → JSON text. */
@@ -46,50 +49,6 @@ export interface LeftOut {
 
 /** What a function may be called. */
 export const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
-const elfMagic = '7f454c46';
-
-function readStart(path: string, length: number): Buffer {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const start = Buffer.alloc(length);
-    return start.subarray(0, readSync(fd, start, 0, length, 0));
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Class, byte order and machine of an ELF file: bytes 4, 5, 18 and 19 of its header. */
-const elfKind = (header: Buffer): string => `${header[4]}.${header[5]}.${header[18]}.${header[19]}`;
-let ownElfKind: string | undefined;
-
-/** Why the kernel would not run a file, or null. execvp would then hand it to /bin/sh, as root: so it must never get there. */
-function notExecutable(path: string): string | null {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const stats = fstatSync(fd);
-    if (!stats.isFile()) return 'is not a regular file';
-    if ((stats.mode & 0o111) === 0) return 'is not executable';
-  } finally {
-    closeSync(fd);
-  }
-  const header = readStart(path, 256);
-  if (header.toString('latin1', 0, 2) === '#!') {
-    const interpreter = /^#![ \t]*([^ \t\n]+)/.exec(header.toString('latin1'))?.[1];
-    return interpreter === undefined ? 'names no interpreter after #!' : missingInterpreter(interpreter);
-  }
-  if (header.toString('hex', 0, 4) !== elfMagic || header.length < 20) return 'is neither ELF nor does it begin with #!';
-  ownElfKind ??= elfKind(readStart(process.execPath, 20));
-  return elfKind(header) === ownElfKind ? null : 'is an ELF file for another machine';
-}
-
-function missingInterpreter(interpreter: string): string | null {
-  try {
-    closeSync(openSync(interpreter, constants.O_RDONLY));
-    return null;
-  } catch (error) {
-    return `has the interpreter ${interpreter}, which gives ${errnoOf(error)}`;
-  }
-}
 
 function readManifestOf(program: string): Manifest {
   let content: string;
@@ -137,15 +96,6 @@ function readEntry(name: string, path: string, options: CatalogOptions): Catalog
   };
 }
 
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
-}
-
 function leaveOut(path: string, error: unknown): LeftOut {
   return {path, reason: messageOf(error), ...(error instanceof LookupError || isExhausted(error) || errnoOf(error) === 'EIO' ? {passes: true} : {})};
 }
@@ -157,9 +107,10 @@ export function scanFunctions(options: CatalogOptions): Scan {
   for (const directory of options.directories) {
     let names: readonly string[] = [];
     try {
-      names = namesIn(directory);
+      names = readdirSync(directory);
     } catch (error) {
-      leftOut.push(leaveOut(directory, error));
+      const isMissing = errnoOf(error) === 'ENOENT';
+      if (!isMissing || !options.optional.includes(directory)) leftOut.push(isMissing ? {path: directory, reason: 'there is no such directory'} : leaveOut(directory, error));
     }
     for (const name of names) {
       if (name.endsWith('.toml') || name.startsWith('.')) continue;

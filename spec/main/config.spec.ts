@@ -37,7 +37,7 @@ describe('noded.conf', () => {
   it('may be empty: everything has a default', () => {
     expect(read('')).to.deep.equal({
       port: 1811, address: '0.0.0.0', tls: {cert: '/etc/noded/node.crt', key: '/etc/noded/node.key', ca: '/etc/noded/ca.crt'}, tlsMinVersion: 'TLSv1.3',
-      roles: [], runDir: '/run/noded', functionDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
+      roles: [], runDir: '/run/noded', functionDirectories: defaultFunctionDirectories, optionalDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
       spawner: 'auto', onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300_000, daemonize: false, pidFile: null, logFile: null, debug: false,
     });
   });
@@ -87,7 +87,7 @@ describe('noded.conf', () => {
       enabled = true
     `);
     expect(config).to.deep.equal({
-      port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', functionDirectories: ['/f', '/g'],
+      port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', functionDirectories: ['/f', '/g'], optionalDirectories: defaultFunctionDirectories,
       spawner: 'child', onStop: 'drain', stopKillAfterMs: 1500, drainTimeoutMs: 25_000, daemonize: true, pidFile: '/p', logFile: '/l', debug: true,
       limits: {
         maxCalls: 1, maxUrgentCalls: 2, maxWaiters: 3, maxConnections: 4, maxRequestBytes: 5, maxOutputBytes: 6, maxWaitMs: 500,

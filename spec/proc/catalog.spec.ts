@@ -18,7 +18,7 @@ describe('the scan of the functions directories', () => {
   });
   afterEach(() => fs.rmSync(root, {recursive: true}));
 
-  const scan = (...directories: readonly string[]): Scan => scanFunctions({directories: directories.length === 0 ? [directory] : directories, maxOutputBytes: 1000, functionConfig: new Map([['good', '{"a":1}']])});
+  const scan = (...directories: readonly string[]): Scan => scanFunctions({directories: directories.length === 0 ? [directory] : directories, optional: [join(root, 'optional')], maxOutputBytes: 1000, functionConfig: new Map([['good', '{"a":1}']])});
   const write = (name: string, body = '#!/bin/sh\n', mode = 0o755, where = directory): string => {
     const path = join(where, name);
     fs.writeFileSync(path, body);
@@ -32,6 +32,18 @@ describe('the scan of the functions directories', () => {
     expect(leftOut).to.have.length(1);
     return leftOut[0]!.reason;
   };
+
+  it('finds what env(1) would find, and judges nothing else that it is told', () => {
+    const lines = ['#!/usr/bin/env sh', '#! /usr/bin/env  sh ', '#!/usr/bin/env -S sh -u', '#!/usr/bin/env -SVAR=1 nosuch', '#!/usr/bin/env -i nosuch', '#!/usr/bin/env VAR=1', '#!/usr/bin/env', '#!/usr/bin/env /bin/sh'];
+    lines.forEach((line, index) => write(`f${index}`, `${line}\n`));
+    expect(scan().leftOut).to.deep.equal([]);
+    expect(scan().entries.size).to.equal(lines.length);
+  });
+
+  it('tells of a directory that is not there, unless it need not be', () => {
+    expect(scan(join(root, 'optional'), directory).leftOut).to.deep.equal([]);
+    expect(scan(join(root, 'other'), directory).leftOut).to.deep.equal([{path: join(root, 'other'), reason: 'there is no such directory'}]);
+  });
 
   it('finds executables with an interpreter, and what is compiled for this machine', () => {
     write('script');
@@ -74,9 +86,8 @@ describe('the scan of the functions directories', () => {
     expect(leftOut).to.deep.equal([{path: join(later, 'good'), reason: 'is neither ELF nor does it begin with #!'}]);
   });
 
-  it('takes a directory that is not there for empty, and names one that cannot be read', () => {
+  it('names a directory that cannot be read', () => {
     const file = write('good');
-    expect(scan(join(root, 'none')).leftOut).to.deep.equal([]);
     const {entries, leftOut} = scan(file, directory);
     expect(leftOut[0]).to.include({path: file});
     expect(leftOut[0]?.reason).to.match(/ENOTDIR/);
@@ -108,6 +119,10 @@ describe('the scan of the functions directories', () => {
     ['#! without an interpreter', () => write('f', '#!\n'), 'names no interpreter after #!'],
     ['an interpreter that is not there', () => write('f', '#!/no/such/sh\n'), 'has the interpreter /no/such/sh, which gives ENOENT'],
     ['an interpreter with a Windows line end', () => write('f', '#!/bin/sh\r\n'), /^has the interpreter \/bin\/sh\r?, which gives ENOENT$/],
+    ['a command that env(1) would not find', () => write('f', '#!/usr/bin/env nosuch\n'), /^has the interpreter nosuch, which is not in .*:\/bin/],
+    ['the same after -S', () => write('f', '#!/usr/bin/env -S nosuch -u\n'), /^has the interpreter nosuch, which is not in /],
+    ['a command of env(1) with a Windows line end', () => write('f', '#!/usr/bin/env sh\r\n'), /^has the interpreter "sh\\r", all of it one name/],
+    ['a command of env(1) with arguments', () => write('f', '#!/usr/bin/env sh -u\n'), 'has the interpreter "sh -u", all of it one name for env(1): with arguments it takes env -S'],
     ['an ELF file for another machine', () => {
       const elf = Buffer.from(fs.readFileSync('/bin/true'));
       elf[18] = elf[18]! ^ 0x7f;
@@ -176,7 +191,7 @@ describeAsRoot('the scan of functions that belong to others', () => {
   });
   afterEach(() => fs.rmSync(root, {recursive: true}));
 
-  const reasons = (): readonly string[] => scanFunctions({directories: [root], maxOutputBytes: 1000, functionConfig: new Map()}).leftOut.map(({reason}) => reason);
+  const reasons = (): readonly string[] => scanFunctions({directories: [root], optional: [], maxOutputBytes: 1000, functionConfig: new Map()}).leftOut.map(({reason}) => reason);
 
   it('leaves out a file of another user', () => {
     fs.chownSync(path, nobody, 0);
