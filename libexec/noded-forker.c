@@ -152,8 +152,8 @@ static bool ever_left_running;
 static uint8_t in[IN_SIZE], out[OUT_SIZE];
 static size_t in_size, out_size;
 static const char *run_dir_path;
-static int run_dir, listener = -1, lock_file = -1, daemon_fd = -1, child_signals;
-static struct stat socket_name, lock_name; /* as they were made: somebody may remove them */
+static int run_dir, listener = -1, lock_file = -1, calls_dir = -1, daemon_fd = -1, child_signals;
+static struct stat socket_name, lock_name, calls_name; /* as they were: somebody may remove them */
 static char boot_id[40];
 static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
@@ -804,6 +804,8 @@ static void start_call(const struct start *start) {
   }
   if (try_start(call, start, &error, &stage)) return;
   give_back(call);
+  /* Then noded makes the directories again, and the next start shall find them. */
+  if (error == ENOENT && stage == STAGE_JOURNAL && names_at == -1) names_at = monotonic_ms() + RETRY_MS;
   /* Parts are used up: that start cannot be tried again. */
   if (error == ETXTBSY && !(start->flags & (F_LAST_TRY | F_PARTS))) report_busy(start);
   else not_started(start, error, stage);
@@ -1400,11 +1402,41 @@ static bool take_lock_file(void) {
   return false;
 }
 
+/*
+ * The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves that,
+ * and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
+ */
+static bool lock_calls(void) {
+  int fd = openat(run_dir, "calls", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd == -1) return false;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &calls_name) == 0) {
+    if (calls_dir != -1) close(calls_dir);
+    calls_dir = fd;
+    return true;
+  }
+  int error = errno;
+  close(fd);
+  errno = error;
+  return false;
+}
+
+/* All of it was removed, and noded has made another: in this one nothing can be put on file any more. */
+static void follow_run_dir(void) {
+  struct stat now;
+  if (fstat(run_dir, &now) == -1 || now.st_nlink > 0) return;
+  int fd = open(run_dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd == -1) return;
+  if (dup3(fd, run_dir, O_CLOEXEC) != -1) message("the run directory was removed; the new one is used");
+  close(fd);
+}
+
 /* Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again. */
 static void see_to_names(void) {
+  follow_run_dir();
+  if (!is_there("calls", &calls_name)) lock_calls();
   if (!is_there("forker.lock", &lock_name)) take_lock_file();
   if (!is_there("forker.sock", &socket_name)) listen_for_daemons();
-  names_at = monotonic_ms() + NAMES_MS;
+  names_at = daemon_fd == -1 ? monotonic_ms() + NAMES_MS : -1;
 }
 
 /* ---- the loop ---- */
@@ -1463,16 +1495,6 @@ __attribute__((noreturn)) static void fail(const char *what) {
   _exit(71);
 }
 
-/*
- * The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves that,
- * and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
- */
-static void take_locks(void) {
-  int calls_dir = openat(run_dir, "calls", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (calls_dir == -1) fail("calls");
-  if (flock(calls_dir, LOCK_EX | LOCK_NB) == 0 && take_lock_file()) return;
-  fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "forker.lock");
-}
 
 static void set_up_signals(void) {
   sigset_t mask;
@@ -1513,7 +1535,7 @@ int main(int argc, char **argv) {
   own_nice = getpriority(PRIO_PROCESS, 0);
   set_up_signals();
   make_table();
-  take_locks();
+  if (!lock_calls() || !take_lock_file()) fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "lock");
   if (!listen_for_daemons()) fail("forker.sock");
   if (chdir("/") == -1) fail("/");
   idle_since = names_at = monotonic_ms();

@@ -105,19 +105,21 @@ function holderOf(path: string): string {
  */
 export class RunDirLock {
   private readonly path: string;
-  private readonly directory: number;
+  private directory: number;
   private file: LockFile;
 
   /** Throws a RunDirError if another noded has it. */
-  constructor(runDir: string) {
+  constructor(private readonly runDir: string) {
     this.path = join(runDir, 'lock');
-    this.directory = openSync(runDir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-    const file = lockDescriptor(this.directory, runDir) ? lockFile(this.path) : null;
-    if (file === null) {
-      closeSync(this.directory);
-      throw new RunDirError('locked', `${runDir} is in use by another noded${holderOf(this.path)}`);
-    }
-    this.file = file;
+    [this.directory, this.file] = this.take();
+  }
+
+  private take(): [directory: number, file: LockFile] {
+    const directory = openSync(this.runDir, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    const file = lockDescriptor(directory, this.runDir) ? lockFile(this.path) : null;
+    if (file !== null) return [directory, file];
+    closeSync(directory);
+    throw new RunDirError('locked', `${this.runDir} is in use by another noded${holderOf(this.path)}`);
   }
 
   release(): void {
@@ -125,19 +127,32 @@ export class RunDirLock {
     closeSync(this.directory);
   }
 
-  /** What has become of it: null if it is as it was made. A file that somebody has removed is made again, for others to see. */
+  /** What has become of it: null if it is as it was made. What somebody has removed is locked again, once it is there again. */
   async look(): Promise<string | null> {
-    const ino = await stat(this.path).then((stats) => stats.ino, () => null);
-    if (ino === this.file.ino) return null;
-    const problem = `somebody has removed ${this.path}: nothing may clean the run directory of a noded`;
+    const inodeOf = (path: string): Promise<number | null> => stat(path).then(({ino}) => ino, () => null);
+    const [directory, file] = [await inodeOf(this.runDir), await inodeOf(this.path)];
+    const isSame = directory === fstatSync(this.directory).ino;
+    if (isSame && file === this.file.ino) return null;
+    const problem = isSame ? `somebody has removed ${this.path}: nothing may clean the run directory of a noded` : `somebody has removed ${this.runDir}, and with it all calls; the local socket is there again after a restart`;
     try {
-      const file = lockFile(this.path);
-      if (file === null) return `${problem}; another noded has one there now`;
-      closeSync(this.file.fd);
-      this.file = file;
+      if (isSame) this.lockFileAgain();
+      else this.lockAgain();
       return problem;
     } catch (error) {
-      return `${problem}; it cannot be made again: ${messageOf(error)}`;
+      return `${problem}; it cannot be locked again: ${messageOf(error)}`;
     }
+  }
+
+  private lockFileAgain(): void {
+    const file = lockFile(this.path);
+    if (file === null) throw new Error('another noded has one there now');
+    closeSync(this.file.fd);
+    this.file = file;
+  }
+
+  private lockAgain(): void {
+    const before = [this.directory, this.file.fd];
+    [this.directory, this.file] = this.take();
+    for (const fd of before) closeSync(fd);
   }
 }

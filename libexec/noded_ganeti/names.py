@@ -2,9 +2,7 @@
 import fcntl
 import os
 import socket
-import time
 
-LOOK_SECONDS = 1  # between two looks for them, while alone
 _SOCKET_PATH = 107  # bytes of unix(7)
 
 
@@ -30,13 +28,21 @@ class Names:
         self._run_dir = run_dir
         self._path = os.fsencode(path)
         self._lock_file, self._lock_name, self._socket_name = -1, None, None
+        self._calls, self._calls_name = -1, None
         self.listener = None
         self.due = None
 
     def take_locks(self):
         """Raises Taken."""
-        _lock(os.open('calls', os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir))
+        self._lock_calls()
         self._take_lock_file()
+
+    def _lock_calls(self):
+        fd = os.open('calls', os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir)
+        _lock(fd)
+        if self._calls != -1:
+            os.close(self._calls)
+        self._calls, self._calls_name = fd, os.fstat(fd)
 
     def _take_lock_file(self):
         fd = os.open('forker.lock', os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=self._run_dir)
@@ -83,10 +89,20 @@ class Names:
         except OSError:
             return False
 
+    def _follow_run_dir(self):
+        """All of it was removed, and noded has made another: in this one nothing can be put on file any more."""
+        if os.fstat(self._run_dir).st_nlink > 0:
+            return
+        fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        os.dup2(fd, self._run_dir, inheritable=False)
+        os.close(fd)
+
     def see_to(self):
         """Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again."""
-        self.due = time.monotonic() + LOOK_SECONDS
         try:
+            self._follow_run_dir()
+            if not self._is_there('calls', self._calls_name):
+                self._lock_calls()
             if not self._is_there('forker.lock', self._lock_name):
                 self._take_lock_file()
             if not self._is_there('forker.sock', self._socket_name):

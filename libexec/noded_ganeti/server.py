@@ -14,6 +14,7 @@ from .spool import Spool, moment_now
 from .streams import Parts, open_streams
 
 FRAMES_A_TURN = 32  # then others are heard
+LOOK_AT_NAMES_SECONDS = 1  # while alone
 IDLE_SECONDS = 10 * 60  # alone and without calls for so long: leave
 
 
@@ -45,6 +46,9 @@ class Server:
         if not start.has(frames.UNSPOOLED):
             self._spool.not_started(Call(start), error, stage, now)
         self._parts.drop()
+        if error == errno.ENOENT and stage == frames.STAGE_JOURNAL and self._names.due is None:
+            # Then noded makes the directories again, and the next start shall find them.
+            self._names.due = time.monotonic() + RETRY_SECONDS
         self._daemon.send(frames.ended(start.key, frames.KIND_NOT_STARTED, error, stage, now))
 
     def _fork(self, start, streams, program):
@@ -286,6 +290,7 @@ class Server:
             self._accept()
         if self._names.due is not None and time.monotonic() >= self._names.due:
             self._names.see_to()
+            self._names.due = None if self._daemon.is_open else time.monotonic() + LOOK_AT_NAMES_SECONDS
         if self._leftovers.due is not None and time.monotonic() >= self._leftovers.due:
             self._leftovers.sweep()
         if self._daemon.is_open and self._daemon.has_frames:

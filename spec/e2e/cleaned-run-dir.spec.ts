@@ -32,7 +32,7 @@ describe('a run directory that is cleaned', () => {
       let call: string;
       let mark: string;
       beforeEach(async () => {
-        node = await NodedDaemon.start({program: built.program, functions: {until_file: programs.until_file}, config: `spawner = "${spawner}"\n`});
+        node = await NodedDaemon.start({program: built.program, functions: {cat: programs.cat, until_file: programs.until_file}, config: `spawner = "${spawner}"\n`});
         mark = join(node.root, 'mark');
         call = (await node.startFunction('until_file', mark, 0)).json.call.id;
         for (const name of names) fs.rmSync(join(node.runDir, name), {force: true});
@@ -70,7 +70,14 @@ describe('a run directory that is cleaned', () => {
         }
       });
 
-      if (spawner === 'forker') {
+      it('is there again for new calls after all of it was removed', async () => {
+      fs.rmSync(node.runDir, {recursive: true});
+      // The call that finds it gone is refused, and has started nothing.
+      expect((await node.startFunction('cat', 0, 20)).json).to.include({code: 'spool_full', started: 'no'});
+      await until('a call has its files', async () => (await node.startFunction('cat', 1, 20)).json.result === 1);
+    });
+
+    if (spawner === 'forker') {
         it('is found by the next noded with its fork server and its calls', async () => {
           const [server] = forkServersIn(node.runDir);
           await node.kill();

@@ -176,6 +176,18 @@ describeIf('noded-ganeti and what should not be', ganetiProblem(), () => {
     await bench.leave();
   });
 
+  it('follows to the one that noded has made in its place', async () => {
+    await bench.open();
+    fs.rmSync(bench.runDir, {recursive: true});
+    await until('a call has its files', async () => {
+      const run = bench.start('version', []);
+      await until('it has ended, or was refused', () => run.refusal !== null || run.ending !== null);
+      return run.ending?.kind === 'exited' && run.ending.exitCode === 0;
+    });
+    expect(fs.existsSync(join(bench.runDir, 'forker.sock'))).to.equal(true);
+    await bench.leave();
+  });
+
   it('keeps it, and can be found in it, whatever files somebody removes', async () => {
     await bench.open();
     const server = bench.forkServer;

@@ -122,11 +122,20 @@ describe('the run directory', () => {
       fs.unlinkSync(file());
       const holder = spawn('flock', ['-x', file(), '-c', 'echo held; read end'], {stdio: ['pipe', 'pipe', 'ignore']});
       await once(holder.stdout, 'data');
-      expect(await mine.look()).to.match(/another noded has one there now$/);
+      expect(await mine.look()).to.match(/it cannot be locked again: another noded has one there now$/);
       holder.stdin.end('\n');
       await once(holder, 'exit');
       fs.rmSync(path, {recursive: true});
-      expect(await mine.look()).to.match(/it cannot be made again: .*ENOENT/);
+      expect(await mine.look()).to.match(/it cannot be locked again: .*ENOENT/);
+    });
+
+    it('is on the directory that is there, once the first was removed with all that was in it', async () => {
+      const mine = lock();
+      fs.rmSync(path, {recursive: true});
+      makePrivateDirectory(path);
+      expect(await mine.look()).to.match(/^somebody has removed .*run, and with it all calls; the local socket is there again after a restart$/);
+      expect(complaint(lock)).to.deep.equal(['locked', `${path} is in use by another noded, pid ${process.pid}`]);
+      expect(await mine.look()).to.equal(null);
     });
 
     it('is not taken through a link', () => {
