@@ -142,7 +142,7 @@ export class ForkSpawner implements Spawner {
 
   /** What is sent in one turn of the loop leaves in one write. Without a connection nothing is kept: what still counts is sent again. */
   private send(frame: Buffer): void {
-    if (this.socket !== null && this.outgoing.push(frame) === 1) process.nextTick(() => this.flush());
+    if (this.socket !== null && this.outgoing.push(frame) === 1) setImmediate(() => this.flush());
   }
 
   private flush(): void {
