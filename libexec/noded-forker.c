@@ -21,7 +21,8 @@
  *                                            B busy     key: its program is being written; start it again
  *                                            M message  text for the daemon's log
  *
- * A moment is two u64 of ms: by the wall clock, and since boot. A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
+ * A moment is two u64 of ms: by the wall clock, and since boot; version 2 had the first only, and none in LIVE and
+ * STARTED. A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
  * fixed table. Facts go to the journal first and to the daemon second, so a report that cannot be
  * delivered is never lost.
  *
@@ -469,6 +470,8 @@ static void report_started(const struct call *call, char type) {
 /* What a function wrote. The bytes are those that stand in the journal: stdout, then stderr. */
 struct written { uint64_t out, err; bool noted; uint8_t bytes[MAX_NOTED]; };
 
+enum { NOTED = 1, HAS_BOOT = 2 };
+
 static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t stage, struct moment at, struct usage usage, const struct written *written) {
   size_t noted = written->noted ? (size_t)(written->out + written->err) : 0;
   if (!begin_frame('E', KEY + 1 + 4 + 1 + 8 * 7 + 1 + noted)) return;
@@ -476,13 +479,14 @@ static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t st
   put_u8(kind);
   put_u32((uint32_t)code);
   put_u8(stage);
-  put_moment(at);
+  put_u64((uint64_t)at.wall);
   put_u64(usage.user_us);
   put_u64(usage.system_us);
   put_u64(usage.max_rss_kib);
   put_u64(written->out);
   put_u64(written->err);
-  put_u8(written->noted);
+  put_u8(HAS_BOOT | (written->noted ? NOTED : 0));
+  put_u64((uint64_t)at.boot);
   put(written->bytes, noted);
 }
 

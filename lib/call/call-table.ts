@@ -191,11 +191,11 @@ export class CallTable implements CallHost {
   }
 
   /** Takes over a call of an earlier noded that still runs. `adopt` is told where its end is to be reported. */
-  resume(record: JournalRecord, spec: FunctionSpec, {pid, atMs, boot}: Moment & {readonly pid: number}, adopt: (sink: SpawnSink) => FunctionProcess): Call {
+  resume(record: JournalRecord, spec: FunctionSpec, {pid, at}: {readonly pid: number; readonly at: Moment | null}, adopt: (sink: SpawnSink) => FunctionProcess): Call {
     const call = this.addCall(record.accepted, spec, monotonicMs() - ageMs(acceptedMoment(record.accepted)));
     this.slots.take(call, spec);
     call.process = adopt(this.sinkOf(call));
-    resume(call, {pid, started: {atMs, boot}, stopCause: record.stopCause}, this);
+    resume(call, {pid, started: at ?? (record.started && momentOf(record.started)), stopCause: record.stopCause}, this);
     return call;
   }
 

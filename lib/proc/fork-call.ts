@@ -28,10 +28,12 @@ type RunningFacts = Pick<Running, 'key' | 'leaveRunning' | 'maxOutputBytes' | 's
 const nothing = Buffer.alloc(0);
 export const newRunning = ({key, leaveRunning, maxOutputBytes, spooled, sink, start}: RunningFacts): Running => ({key, leaveRunning, maxOutputBytes, spooled, sink, start, tries: 1, wanted: null, pid: 0, startTime: 0, stdout: nothing, stderr: nothing});
 
-/** A call whose process the fork server has started, and when. */
-export interface LiveCall extends Moment {
+/** A call whose process the fork server has started. */
+export interface LiveCall {
   readonly pid: number;
   readonly startTime: number;
+  /** Null if its fork server does not say. */
+  readonly at: Moment | null;
 }
 
 /** Calls that ended lately: their fork server may have died after that, and before it had killed what they left behind. */

@@ -4,7 +4,7 @@
  * connection and nothing else.
  */
 import {bootId} from '../base/boot-clock';
-import type {Moment} from '../base/boot-clock';
+import type {BootTime, Moment} from '../base/boot-clock';
 import {errnoName} from '../base/errors';
 import {signalName} from '../base/outcome';
 import {isKey} from '../call/call-id';
@@ -12,7 +12,9 @@ import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
 import type {Output} from './recent-outputs';
 
+/** Of this noded's fork servers. One of the version before has no moments but the wall clock's at an end; its calls are taken over all the same. */
 export const frameVersion = 3;
+export const isKnownVersion = (version: number): boolean => version === frameVersion || version === 2;
 const maxFrameBytes = 128 * 1024;
 const keyBytes = 16;
 
@@ -42,12 +44,14 @@ export type ForkerFrame =
   | {readonly type: 'busy'; readonly key: string}
   | {readonly type: 'message'; readonly text: string};
 
-/** A process that runs, and since when. */
-interface LiveFrame<T> extends Moment {
+/** A process that runs. */
+interface LiveFrame<T> {
   readonly type: T;
   readonly key: string;
   readonly pid: number;
   readonly startTime: number;
+  /** Null if the fork server does not say. */
+  readonly at: Moment | null;
 }
 
 export interface EndedFrame extends Moment {
@@ -141,13 +145,13 @@ export class FrameError extends Error {
 }
 
 /** Bytes of the bodies: exactly so many, or at least so many where the rest is text or output. */
-const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least']>> = {
+const bodySizes: Readonly<Record<string, readonly [bytes: number, how: 'exactly' | 'at least', orExactly?: number]>> = {
   N: [1, 'at least'],
   W: [8, 'exactly'],
-  L: [keyBytes + 28, 'exactly'],
-  A: [keyBytes + 28, 'exactly'],
+  L: [keyBytes + 28, 'exactly', keyBytes + 12],
+  A: [keyBytes + 28, 'exactly', keyBytes + 12],
   O: [keyBytes + 1, 'at least'],
-  E: [keyBytes + 63, 'at least'],
+  E: [keyBytes + 55, 'at least'],
   B: [keyBytes, 'exactly'],
   M: [0, 'at least'],
 };
@@ -155,8 +159,8 @@ const bodySizes: Readonly<Record<string, readonly [number, 'exactly' | 'at least
 function checkSize(type: string, bytes: number): void {
   const size = bodySizes[type];
   if (size === undefined) throw new FrameError(`a frame of the unknown type ${JSON.stringify(type)}`);
-  const [wanted, how] = size;
-  if (how === 'exactly' ? bytes !== wanted : bytes < wanted) throw new FrameError(`a frame of type ${type} with ${bytes} bytes instead of ${how} ${wanted}`);
+  const [wanted, how, orExactly] = size;
+  if (how === 'exactly' ? bytes !== wanted && bytes !== orExactly : bytes < wanted) throw new FrameError(`a frame of type ${type} with ${bytes} bytes instead of ${how} ${wanted}`);
 }
 
 function keyOf(body: Buffer): string {
@@ -172,9 +176,7 @@ function readSize(body: Buffer, at: number): number | null {
 }
 
 /** A fork server and its daemon live in one boot. */
-function readMoment(body: Buffer, at: number): Moment {
-  return {atMs: Number(body.readBigInt64LE(at)), boot: {bootId, ms: Number(body.readBigInt64LE(at + 8))}};
-}
+const readBoot = (body: Buffer, at: number): BootTime => ({bootId, ms: Number(body.readBigInt64LE(at))});
 
 function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): Output {
   if (body.length !== at + stdoutBytes + stderrBytes) throw new FrameError(`a frame of type E with ${body.length - at} bytes of output instead of ${stdoutBytes + stderrBytes}`);
@@ -189,16 +191,17 @@ function nameOf(body: Buffer): string {
 }
 
 function readLive<T>(type: T, body: Buffer): LiveFrame<T> {
-  return {type, key: keyOf(body), pid: body.readUInt32LE(keyBytes), startTime: Number(body.readBigUInt64LE(keyBytes + 4)), ...readMoment(body, keyBytes + 12)};
+  return {type, key: keyOf(body), pid: body.readUInt32LE(keyBytes), startTime: Number(body.readBigUInt64LE(keyBytes + 4)), at: body.length > keyBytes + 12 ? {atMs: Number(body.readBigInt64LE(keyBytes + 12)), boot: readBoot(body, keyBytes + 20)} : null};
 }
 
 function readEnded(body: Buffer): EndedFrame {
   const at = keyBytes;
   const kind = body.readUInt8(at);
   const code = body.readInt32LE(at + 1);
-  const stdoutBytes = readSize(body, at + 46);
-  const stderrBytes = readSize(body, at + 54);
-  const isNoted = body.readUInt8(at + 62) === 1;
+  const stdoutBytes = readSize(body, at + 38);
+  const stderrBytes = readSize(body, at + 46);
+  const flags = body.readUInt8(at + 54);
+  const hasBoot = (flags & 2) !== 0;
   return {
     type: 'ended',
     key: keyOf(body),
@@ -206,10 +209,11 @@ function readEnded(body: Buffer): EndedFrame {
     signal: kind === 1 ? signalName(code) : null,
     errno: kind === 2 ? errnoName(code) : null,
     stage: stages[body.readUInt8(at + 5)] ?? '',
-    ...readMoment(body, at + 6),
+    atMs: Number(body.readBigInt64LE(at + 6)),
+    boot: hasBoot ? readBoot(body, at + 55) : null,
     stdoutBytes,
     stderrBytes,
-    noted: isNoted ? readNoted(body, at + 63, stdoutBytes ?? 0, stderrBytes ?? 0) : null,
+    noted: (flags & 1) !== 0 ? readNoted(body, at + (hasBoot ? 63 : 55), stdoutBytes ?? 0, stderrBytes ?? 0) : null,
   };
 }
 

@@ -5,6 +5,7 @@
 import type {Socket} from 'node:net';
 import {setTimeout as pause} from 'node:timers/promises';
 import {Alarm} from '../base/alarm';
+import {momentNow, momentOf} from '../base/boot-clock';
 import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
@@ -15,7 +16,7 @@ import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/sp
 import {environment} from './environment';
 import {RecentEnds, newRunning} from './fork-call';
 import type {LiveCall, Running} from './fork-call';
-import {FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
+import {FrameReader, frameVersion, isKnownVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
 import type {EndedFrame, ForkerFrame} from './fork-frames';
 import {isWithoutForkServer, reachForkServer} from './fork-server';
 import type {ForkServerProgram} from './fork-server';
@@ -181,7 +182,7 @@ export class ForkSpawner implements Spawner {
     if (frame.type === 'built_in') return void this.names.add(frame.name);
     if (frame.type === 'live') return void this.live.set(frame.key, frame);
     if (frame.type === 'welcome') {
-      if (frame.version !== frameVersion) throw new FrameVersionError(`speaks version ${frame.version}, and this noded ${frameVersion}`);
+      if (!isKnownVersion(frame.version)) throw new FrameVersionError(`speaks version ${frame.version}, and this noded ${frameVersion}`);
       this.socket = socket;
       this.builtIns = new Set(this.names);
       this.unavailable = null;
@@ -204,12 +205,12 @@ export class ForkSpawner implements Spawner {
     if (running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
   }
 
-  private started(running: Running, {pid, startTime, atMs, boot}: LiveCall): void {
+  private started(running: Running, {pid, startTime, at}: LiveCall): void {
     // A signal that came before could not find it.
     const again = running.tries > 1;
     Object.assign(running, {pid, startTime, start: null});
     if (again && running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
-    running.sink.started(pid, {atMs, boot});
+    running.sink.started(pid, at ?? momentNow());
   }
 
   private tryLater(running: Running): void {
@@ -273,7 +274,7 @@ export class ForkSpawner implements Spawner {
     for (const running of gone) {
       this.running.delete(running.key);
       const started = this.recordOf(running)?.started ?? null;
-      if (running.pid === 0 && started !== null) this.started(running, started);
+      if (running.pid === 0 && started !== null) this.started(running, {...started, at: momentOf(started)});
       const {key, pid, startTime, leaveRunning} = running;
       // A start that the fork server died over has no journal yet, and its end is to be written to one.
       if (running.pid === 0 && running.start !== null && running.start.accepted !== null) this.options.spool.putOnFile(running.key, running.start.accepted);

@@ -3,6 +3,7 @@ import re
 import struct
 
 VERSION = 3
+_HAS_BOOT = 2
 KEY = 16
 MAX_FRAME = 128 * 1024
 MAX_ENV = 32
@@ -19,7 +20,7 @@ _short_size = struct.Struct('<H')
 _start = struct.Struct('<16sBIIiQ')
 _signal = struct.Struct('<16sB')
 _running = struct.Struct('<16sIQQQ')  # key, pid, start time, moment
-_ended = struct.Struct('<16sBiBQQQQQQQB')  # key, kind, code, stage, moment, usage, sizes, noted
+_ended = struct.Struct('<16sBiBQQQQQQBQ')  # key, kind, code, stage, wall clock, usage, sizes, what is there, boot clock
 _welcome = struct.Struct('<II')
 
 
@@ -151,7 +152,7 @@ def ended(key, kind, code, stage, at, usage=(0, 0, 0), sizes=(0, 0)):
     `usage` is user and system time in microseconds and the peak of memory in KiB; `sizes` are those of stdout and
     stderr, which are always in files here.
     """
-    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, *at, *usage, *sizes, 0))
+    return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, at.wall_ms, *usage, *sizes, _HAS_BOOT, at.boot_ms))
 
 
 def busy(key):

@@ -21,6 +21,8 @@ interface Left {
   readonly stopCause?: StopCause;
   /** Whether the start is on file. */
   readonly started?: boolean;
+  /** The fork server does not say when that was. */
+  readonly silent?: boolean;
 }
 
 describe('a call that goes on while the next noded starts', () => {
@@ -47,7 +49,7 @@ describe('a call that goes on while the next noded starts', () => {
 
   function resume(left: Left = {}): Call {
     const spec = functionSpec(left.spec);
-    return fake.table.resume(recordOf(left), spec, {pid, ...startedAt}, (sink) => {
+    return fake.table.resume(recordOf(left), spec, {pid, at: left.silent === true ? null : startedAt}, (sink) => {
       process = new FakeProcess({key, spec, requestId: null, traceparent: null, args: null, accepted: null, spooled: true}, sink);
       return process;
     });
@@ -64,6 +66,12 @@ describe('a call that goes on while the next noded starts', () => {
     expect(performance.now() - call.acceptedAt).to.equal(60_000);
     expect(fake.table.counts).to.include({running: 1, starting: 0});
     expect(process.signals).to.deep.equal([]);
+  });
+
+  it('has been running since what is on file where its fork server does not say', () => {
+    expect(resume({silent: true}).started).to.deep.equal(startedAt);
+    fake = new FakeTable({killAfterMs: 10_000});
+    expect(resume({silent: true, started: false}).started).to.equal(null);
   });
 
   it('is known by what its fork server says of it where its start is not on file', () => {

@@ -25,7 +25,7 @@ const u64 = (value: bigint): Buffer => {
 };
 
 const at = {atMs: 1764670000123, boot: {bootId, ms: 5_000_000_123}};
-const moment = [u64(1764670000123n), u64(5_000_000_123n)];
+const moment = [u64(1764670000123n), u64(5_000_000_123n)] as const;
 
 interface EndedFacts {
   readonly kind?: number;
@@ -34,16 +34,21 @@ interface EndedFacts {
   readonly sizes?: readonly [bigint, bigint];
   /** What it wrote, if that goes along. */
   readonly noted?: string;
+  /** Of a fork server of the version before: it does not tell the time since boot. */
+  readonly old?: boolean;
 }
 
-const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n], noted}: EndedFacts): Buffer =>
-  frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), ...moment, ...[1n, 2n, 3n, ...sizes].map(u64), Buffer.from([noted === undefined ? 0 : 1]), Buffer.from(noted ?? '')]));
+const endedFrame = ({kind = 0, code = 0, stage = 0, sizes = [0n, 0n], noted, old = false}: EndedFacts): Buffer => {
+  const [wall, boot] = moment;
+  const flags = (noted === undefined ? 0 : 1) | (old ? 0 : 2);
+  return frame('E', Buffer.concat([Buffer.from(key), Buffer.from([kind]), u32(code), Buffer.from([stage]), wall, ...[1n, 2n, 3n, ...sizes].map(u64), Buffer.from([flags]), ...(old ? [] : [boot]), Buffer.from(noted ?? '')]));
+};
 
 const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [frame('N', Buffer.from('node_info')), {type: 'built_in', name: 'node_info'}],
   [frame('W', Buffer.concat([u32(frameVersion), u32(77)])), {type: 'welcome', version: frameVersion, pid: 77}],
-  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n), ...moment])), {type: 'live', key, pid: 78, startTime: 123456789, ...at}],
-  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n), ...moment])), {type: 'started', key, pid: 79, startTime: 5, ...at}],
+  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n), ...moment])), {type: 'live', key, pid: 78, startTime: 123456789, at}],
+  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n), ...moment])), {type: 'started', key, pid: 79, startTime: 5, at}],
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([1]), Buffer.from('true')])), {type: 'output', key, stream: 'stdout', bytes: Buffer.from('true')}],
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([2])])), {type: 'output', key, stream: 'stderr', bytes: Buffer.alloc(0)}],
   [frame('B', Buffer.from(key)), {type: 'busy', key}],
@@ -54,6 +59,11 @@ const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: null, stderrBytes: null, noted: null}],
   [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
+  [frame('W', Buffer.concat([u32(2), u32(77)])), {type: 'welcome', version: 2, pid: 77}],
+  [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n)])), {type: 'live', key, pid: 78, startTime: 123456789, at: null}],
+  [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n)])), {type: 'started', key, pid: 79, startTime: 5, at: null}],
+  [endedFrame({old: true}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, boot: null, stdoutBytes: 0, stderrBytes: 0, noted: null}],
+  [endedFrame({old: true, sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, boot: null, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
 ];
 
 describe('frames from a fork server', () => {
