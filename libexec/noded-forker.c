@@ -1392,12 +1392,11 @@ static bool listen_for_daemons(void) {
   return false;
 }
 
-static bool take_lock_file(void) {
-  int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd == -1) return false;
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &lock_name) == 0 && ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)getpid()) > 0) {
-    if (lock_file != -1) close(lock_file);
-    lock_file = fd;
+/* Locks what was opened just now, in the place of what was locked before. */
+static bool hold(int fd, int *held, struct stat *name) {
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, name) == 0) {
+    if (*held != -1) close(*held);
+    *held = fd;
     return true;
   }
   int error = errno;
@@ -1406,22 +1405,18 @@ static bool take_lock_file(void) {
   return false;
 }
 
+static bool take_lock_file(void) {
+  int fd = openat(run_dir, "forker.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+  return fd != -1 && hold(fd, &lock_file, &lock_name) && ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)getpid()) > 0;
+}
+
 /*
  * The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves that,
  * and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
  */
 static bool lock_calls(void) {
   int fd = openat(run_dir, "calls", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd == -1) return false;
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &calls_name) == 0) {
-    if (calls_dir != -1) close(calls_dir);
-    calls_dir = fd;
-    return true;
-  }
-  int error = errno;
-  close(fd);
-  errno = error;
-  return false;
+  return fd != -1 && hold(fd, &calls_dir, &calls_name);
 }
 
 /* All of it was removed, and noded has made another: in this one nothing can be put on file any more. */
