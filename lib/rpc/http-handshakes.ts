@@ -29,6 +29,8 @@ interface DoorOptions extends HandshakeWatch {
 /** From the first byte of a connection on; Node names its TLS socket later. */
 interface Arrival extends Handshake {
   readonly against: unknown;
+  /** Thousands of connections need not remember how they began. */
+  readonly forget: () => void;
 }
 
 /** What OpenSSL says of a chain; every other word of it is `certificate_rejected`. */
@@ -81,7 +83,8 @@ class Door {
     const {remoteAddress: address} = socket;
     if (address === undefined) return; // it has gone already
     const name = portOf(socket);
-    const arrival: Arrival = {share: shareOf(address), silent: true, close: () => socket.destroy(), against: this.options.authorities()};
+    const gone = (): void => this.leave(name, arrival);
+    const arrival: Arrival = {share: shareOf(address), silent: true, close: () => socket.destroy(), against: this.options.authorities(), forget: () => socket.off('close', gone)};
     const closed = this.shares.begin(arrival);
     for (const {share, close} of closed ?? []) {
       this.refuse('too_many', share, 'a connection is closed for a new one: too many TLS handshakes are under way');
@@ -93,10 +96,11 @@ class Door {
       return;
     }
     this.arrivals.set(name, arrival);
-    socket.once('close', () => this.leave(name, arrival));
+    socket.once('close', gone);
   }
 
   private leave(name: string, arrival: Arrival): void {
+    arrival.forget();
     this.shares.end(arrival);
     if (this.arrivals.get(name) === arrival) this.arrivals.delete(name);
   }
