@@ -6,7 +6,7 @@ import type {Log} from '../base/log';
 import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
 import {ChildSpawner} from '../proc/child-spawner';
 import {isWithoutForkServer} from '../proc/fork-server';
-import {ForkSpawner, FrameVersionError} from '../proc/fork-spawner';
+import {ForkSpawner} from '../proc/fork-spawner';
 import type {LiveCall} from '../proc/fork-call';
 import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
@@ -93,7 +93,7 @@ export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: Sp
     return await useForkServer(program, runDir, parts);
   } catch (error) {
     // Who does not know its calls would kill them; it may answer at the next start.
-    if (!(error instanceof FrameVersionError) && !isWithoutForkServer(runDir)) throw new RunDirError('locked', `the fork server of ${runDir} cannot be used, and may have calls: ${messageOf(error)}`);
+    if (!isWithoutForkServer(runDir)) throw new RunDirError('locked', `the fork server of ${runDir} cannot be used, and may have calls: ${messageOf(error)}`);
     if (wanted !== 'auto') throw new ConfigError(`spawner = "${wanted}": ${messageOf(error)}`);
     parts.log.warn({}, `no fork server: ${messageOf(error)}; functions are started by Node, and do not outlive a crash of noded`);
     return useChild(parts);

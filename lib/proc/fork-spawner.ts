@@ -26,11 +26,6 @@ import type {OutputScanner} from './output';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
-/** A fork server of another version of noded: its calls cannot be taken over. */
-export class FrameVersionError extends Error {
-  override readonly name = 'FrameVersionError';
-}
-
 export interface ForkSpawnerOptions extends ForkServerProgram {
   readonly spool: Spool;
   readonly trees: ProcessTrees;
@@ -182,7 +177,7 @@ export class ForkSpawner implements Spawner {
     if (frame.type === 'built_in') return void this.names.add(frame.name);
     if (frame.type === 'live') return void this.live.set(frame.key, frame);
     if (frame.type === 'welcome') {
-      if (!isKnownVersion(frame.version)) throw new FrameVersionError(`speaks version ${frame.version}, and this noded ${frameVersion}`);
+      if (!isKnownVersion(frame.version)) return this.partWith(socket, frame.version);
       this.socket = socket;
       this.builtIns = new Set(this.names);
       this.unavailable = null;
@@ -196,6 +191,12 @@ export class ForkSpawner implements Spawner {
     else if (frame.type === 'output') running[frame.stream] = frame.bytes;
     else if (frame.type === 'busy') this.tryLater(running);
     else void this.ended(running, frame);
+  }
+
+  /** Of a later noded. With nothing to do it makes way; its calls cannot be taken over, and may go on. */
+  private partWith(socket: Socket, version: number): never {
+    if (this.live.size === 0) socket.write(writeQuit());
+    throw new Error(`it speaks version ${version}, and this noded ${frameVersion}; calls that run there: ${this.live.size}`);
   }
 
   /** A call that went on while there was no connection. */
@@ -287,8 +288,7 @@ export class ForkSpawner implements Spawner {
   }
 
   private recordOf({key, spooled}: Running): JournalRecord | null {
-    const content = spooled ? this.options.spool.journal(key) : null;
-    return content === null ? null : readJournal(key, content);
+    return readJournal(key, (spooled ? this.options.spool.journal(key) : null) ?? '');
   }
 
   private async endingOnFile(running: Running): Promise<Ending> {

@@ -49,6 +49,15 @@ export const buildForkerOfSlots = (slots: number): string => {
   return orThrow(compile('cc', ['-std=c11', '-O2', `-DNODED_MAX_CALLS=${slots}`], source, built), built);
 };
 
+/** The one of another noded, which speaks another version. */
+export const buildForkerOfVersion = (version: number): string => {
+  const made = join(buildDirectory(), `version-${version}`);
+  fs.mkdirSync(made, {recursive: true});
+  const [changed, built] = [join(made, 'noded-forker.c'), join(made, 'noded-forker')];
+  fs.writeFileSync(changed, fs.readFileSync(source, 'utf8').replace(/\bVERSION = \d+,/, `VERSION = ${version},`));
+  return orThrow(compile('cc', ['-std=c11', '-O2'], changed, built), built);
+};
+
 /** A finding ends the fork server with this code, and its words are in `sanitizer.PID` of this directory. */
 export const sanitizerDirectory = once(() => {
   const made = join(buildDirectory(), 'findings');
