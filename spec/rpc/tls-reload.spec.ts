@@ -1,5 +1,6 @@
 /** SIGHUP (DESIGN.md section 9): new certificates, CA and roles, and nothing dropped; bad new ones change nothing. */
 import {expect} from 'chai';
+import {execFileSync} from 'node:child_process';
 import {chmodSync, copyFileSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tls from 'node:tls';
@@ -198,6 +199,8 @@ describe('SIGHUP', () => {
     'a second CA that is cut short': () => writeFileSync(files.ca, readFileSync(next.certificate, 'utf8') + readFileSync(old.certificate, 'utf8').slice(0, 200)),
     'the key of another certificate': () => copyFileSync(oldNode.key, files.key),
     'a key that others can read': () => chmodSync(files.key, 0o644),
+    'a key with a passphrase': () => void execFileSync('openssl', ['pkey', '-in', newNode.key, '-aes256', '-passout', 'pass:x', '-out', files.key]),
+    'a key in DER': () => void execFileSync('openssl', ['pkey', '-in', newNode.key, '-outform', 'DER', '-out', files.key]),
     'no certificate': () => rmSync(files.cert),
     'no key': () => rmSync(files.key),
     'no CA': () => rmSync(files.ca),
