@@ -3,7 +3,7 @@ import {expect} from 'chai';
 import {spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
-import {NodedDaemon, environment} from '../support/daemon';
+import {NodedDaemon} from '../support/daemon';
 import {forkServersIn, isAlive, signalProcess} from '../support/processes';
 import {programs} from '../support/programs';
 import {BuiltNoded} from '../support/built';
@@ -45,7 +45,7 @@ describe('a run directory that is cleaned', () => {
         expect([json.finished, json.call.outcome, json.result]).to.deep.equal([true, 'ok', 'seen']);
       };
       const second = (...more: string[]): [code: number | null, said: string] => {
-        const {status, stderr} = spawnSync(built.program, [...node.commandLine(), ...more], {encoding: 'utf8', env: environment});
+        const {status, stderr} = spawnSync(built.program, [...node.commandLine(), ...more], {encoding: 'utf8'});
         return [status, stderr];
       };
 

@@ -4,7 +4,7 @@ import {spawnSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {BuiltNoded} from '../support/built';
-import {NodedDaemon, environment} from '../support/daemon';
+import {NodedDaemon} from '../support/daemon';
 import {buildForkerOfVersion} from '../support/forker-builds';
 import {forkServersIn, isAlive} from '../support/processes';
 import {programs} from '../support/programs';
@@ -62,7 +62,7 @@ describe('the fork server of a later noded', () => {
     const {id} = (await node.startFunction('until_file', mark, 0)).json.call;
     await node.kill();
     install(built);
-    const {status, stderr} = spawnSync(program, node.commandLine(), {encoding: 'utf8', env: environment});
+    const {status, stderr} = spawnSync(program, node.commandLine(), {encoding: 'utf8'});
     expect(status, stderr).to.equal(75);
     expect(stderr).to.include(`cannot be used, and may have calls: it speaks version ${laterVersion}, and this noded `).and.to.include('; calls that run there: 1');
     expect(isAlive(Number(id.split(':')[1]))).to.equal(true);

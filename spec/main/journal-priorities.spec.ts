@@ -3,7 +3,7 @@ import {expect} from 'chai';
 import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
 import {once} from 'node:events';
-import {NodedDaemon, environment} from '../support/daemon';
+import {NodedDaemon} from '../support/daemon';
 import {BuiltNoded} from '../support/built';
 import {until} from '../support/until';
 
@@ -27,7 +27,7 @@ describe('what noded says to the journal', () => {
 
   function start(how: string, ...words: readonly string[]): {readonly child: ChildProcess; readonly lines: () => string[]} {
     let said = '';
-    const started = (child = spawn('sh', ['-c', how, 'sh', ...words], {stdio: ['ignore', 'ignore', 'pipe'], env: environment}));
+    const started = (child = spawn('sh', ['-c', how, 'sh', ...words], {stdio: ['ignore', 'ignore', 'pipe']}));
     started.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
     return {child: started, lines: () => said.split('\n').slice(0, -1)};
   }

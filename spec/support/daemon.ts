@@ -19,8 +19,6 @@ export type {Answer, CallView, Response} from './wire';
 
 /** `make build/check/stamp` compiles it for a whole run of specs: from source each start takes seconds. */
 export const noded = process.env.NODED_SPEC_BUILT === undefined ? join(__dirname, '../../bin/noded') : join(process.env.NODED_SPEC_BUILT, 'bin/noded');
-/** Without what a machine adds to its trust: after a certificate that it cannot read, Node 24 warns of that file instead. */
-export const environment: NodeJS.ProcessEnv = {...process.env, NODE_EXTRA_CA_CERTS: undefined};
 const readyBoundMs = 25_000;
 
 /** Text of a program and of its manifest. */
@@ -172,7 +170,7 @@ export class NodedDaemon {
     const [command = noded, ...words] = [...(this.options.wrapper ?? []), this.options.program ?? noded];
     const child = spawn(command, [...words, ...this.commandLine()], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: {...environment, HOME: this.root, ...this.options.env},
+      env: {...process.env, HOME: this.root, ...this.options.env},
     });
     this.child = child;
     this.log = '';

@@ -1,6 +1,6 @@
 /** Runs bin/noded, or another `program`, to its end, for what it says and exits with. */
 import {spawn} from 'node:child_process';
-import {environment, noded} from './daemon';
+import {noded} from './daemon';
 
 export interface Said {
   readonly code: number | null;
@@ -11,7 +11,7 @@ export interface Said {
 /** `boundMs` is far beyond what it takes: one that does not end is killed, and `code` is null. */
 export function runNoded(args: readonly string[], options: {readonly env?: NodeJS.ProcessEnv; readonly cwd?: string; readonly boundMs?: number; readonly program?: string} = {}): Promise<Said> {
   const {env = {}, cwd, boundMs = 25_000, program = noded} = options;
-  const child = spawn(program, args, {stdio: ['ignore', 'pipe', 'pipe'], env: {...environment, ...env}, ...(cwd === undefined ? {} : {cwd})});
+  const child = spawn(program, args, {stdio: ['ignore', 'pipe', 'pipe'], env: {...process.env, ...env}, ...(cwd === undefined ? {} : {cwd})});
   const said = {stdout: '', stderr: ''};
   child.stdout.on('data', (chunk: Buffer) => (said.stdout += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (said.stderr += chunk.toString()));
