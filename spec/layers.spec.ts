@@ -36,6 +36,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['slices', 'work in crowds, of whatever kind'],
     ['waiters', 'who waits for a call; settled in slices'],
     ['retention', 'which ended calls are kept'],
+    ['expiry', 'and when they go'],
     ['slots', 'which calls take a slot'],
     ['tombstones', 'what is left of a call that is gone'],
     ['call-index', 'finds calls, and the tombstones of those that are gone'],

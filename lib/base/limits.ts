@@ -76,7 +76,7 @@ export const limits = {
   maxTombstones: 100_000,
   /** A file of tombstones is put aside at this size, which is more than maxTombstones lines. */
   maxTombstoneFileBytes: 64 * MiB,
-  /** Waiters settled, or expired calls removed, in one turn of the loop. */
+  /** Waiters settled, or expired calls that go, in one turn of the loop. */
   sliceSize: 64,
   /** Of each turn of the loop, what all requests together may take that go through many calls. */
   sliceMs: 5,

@@ -62,6 +62,8 @@ export interface Call {
   expiresAt: number | null;
   timer: Alarm | null;
   timerDue: number | null;
+  /** Where expiry.ts has it; -1 while nothing of it is to expire. */
+  expiryPlace: number;
 }
 
 /** The record of a call that has just been accepted, or is read back from its journal. */
@@ -87,6 +89,7 @@ export function newCall(accepted: Acceptance, spec: FunctionSpec | null, sequenc
     expiresAt: null,
     timer: null,
     timerDue: null,
+    expiryPlace: -1,
   };
 }
 

@@ -21,10 +21,10 @@ import type {CallFiles, JournalRecord} from './journal';
 import {Journaling} from './journaling';
 import {tombstoneLine} from './tombstones';
 import type {Tombstone} from './tombstones';
-import {Slices} from './slices';
 import {Waiters} from './waiters';
 import {Retention} from './retention';
 import type {RetentionLimits} from './retention';
+import {Expiry} from './expiry';
 import {Slots} from './slots';
 import type {SlotLimits} from './slots';
 import {CallIndex} from './call-index';
@@ -62,10 +62,7 @@ export class CallTable implements CallHost {
   private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
   private sequence = 0;
   private drained: (() => void)[] = [];
-  /** Its timer is set again if it was delivered while it waited here. */
-  private readonly expiring = new Slices<Call>((call) => {
-    if (call.state === 'ended' && call.timer === null) dispatch(call, 'evict', {}, this);
-  });
+  private readonly expiry = new Expiry((call) => dispatch(call, 'evict', {}, this));
 
   constructor(
     tableLimits: TableLimits,
@@ -216,8 +213,8 @@ export class CallTable implements CallHost {
     else this.waiters.callStarted(call);
   }
 
-  expired(call: Call): void {
-    this.expiring.add(call);
+  keepUntil(call: Call): void {
+    this.expiry.set(call);
   }
 
   unkillable(call: Call): void {
@@ -269,6 +266,7 @@ export class CallTable implements CallHost {
   private callGone(call: Call): void {
     const {key, role, requestId, fnName} = call.accepted;
     this.perState.gone -= 1;
+    this.expiry.delete(call);
     this.retention.remove(call);
     const {atMs, boot} = momentNow();
     const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome!, buriedAtMs: atMs, buriedBoot: boot};

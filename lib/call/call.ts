@@ -42,8 +42,8 @@ export interface CallHost {
   readonly keepResultMs: number;
   /** SIGKILL has not ended it for this long: said in the log, again and again. */
   readonly unkillableMs: number;
-  /** Its time is up: the host evicts it soon, in a slice with others, unless its timer was set anew by then. */
-  expired(call: Call): void;
+  /** It has ended, and its result goes at its `expiresAt`. */
+  keepUntil(call: Call): void;
   journalStopping(call: Call, cause: StopCause, by: string): void;
   journalOutcome(call: Call): void;
   /** The one announcer: after each change of state. */
@@ -126,8 +126,8 @@ const finish: Action<'ended'> = (call, {ending}, host) => {
   call.endedAt = monotonicMs();
   call.process = null;
   host.journalOutcome(call);
-  call.expiresAt = call.endedAt + host.keepResultMs;
-  arm(call, call.expiresAt, host);
+  arm(call, null, host);
+  keepUntil(call, call.endedAt + host.keepResultMs, host);
   return 'ended';
 };
 /** It never was a call: nobody hears of it again but who waits for its start. Unless somebody has its ID: then it has failed. */
@@ -168,14 +168,6 @@ const stopKilled: Action<'kill'> = (call, event, host) => {
 const refuseForget: Action<'forget'> = (call) => {
   throw new NodedError('still_running', {callId: callIdOf(call)});
 };
-/** A delivery may have put the expiry off since the timer was set. */
-const expire: Action<'timer'> = (call, _event, host) => {
-  const isDue = monotonicMs() >= call.expiresAt! - 1;
-  arm(call, isDue ? null : call.expiresAt, host);
-  if (isDue) host.expired(call);
-  return 'ended';
-};
-
 const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   starting: {
     started: run,
@@ -214,7 +206,7 @@ const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
     started: bug('started'),
     ended: bug('ended'),
     refused: bug('refused'),
-    timer: expire,
+    timer: bug('timer'),
     abort: stay,
     shutdown: stay,
     kill: stay,
@@ -251,10 +243,10 @@ export function armDeadline(call: Call, host: CallHost): void {
   arm(call, call.abortAt, host);
 }
 
-/** Sets when the result goes: on delivery, and for calls read back from a journal. */
+/** Sets when the result goes: at the end, on delivery, and for calls read back from the log. */
 export function keepUntil(call: Call, expiresAt: number, host: CallHost): void {
   call.expiresAt = expiresAt;
-  if (call.timerDue === null || expiresAt < call.timerDue) arm(call, expiresAt, host);
+  host.keepUntil(call);
 }
 
 /** A call of an earlier noded goes on: as running, or as stopping for the reason that is on file. */

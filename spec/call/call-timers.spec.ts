@@ -1,11 +1,11 @@
 import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
-import {armDeadline, dispatch, keepUntil} from '../../lib/call/call';
+import {armDeadline, dispatch} from '../../lib/call/call';
 import type {Call} from '../../lib/call/call-record';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
-import {FakeHost, callIn, hostKeepResultMs, hostKillAfterMs, hostUnkillableMs, newCall, someEvent} from '../support/fake-host';
+import {FakeHost, callIn, hostKillAfterMs, hostUnkillableMs, newCall, someEvent} from '../support/fake-host';
 import type {FakeProcess} from '../support/fake-spawner';
 import {exited, functionSpec} from '../support/fake-spawner';
 
@@ -42,7 +42,7 @@ describe('the one timer of a call', () => {
     expect(clock.countTimers()).to.equal(0);
   });
 
-  it('is one at every point of a life that has a deadline, a kill and an expiry', () => {
+  it('is one at every point of a life that has a deadline and a kill, and none after its end', () => {
     const call = running(60_000);
     expect(clock.countTimers()).to.equal(1);
     clock.tick(60_000);
@@ -52,9 +52,7 @@ describe('the one timer of a call', () => {
     expect(call).to.include({killed: true, timerDue: 60_000 + hostKillAfterMs + hostUnkillableMs});
     expect(clock.countTimers()).to.equal(1);
     dispatch(call, 'ended', {ending: exited({exitCode: null, signal: 'SIGKILL', output: 'empty'})}, host);
-    expect(call).to.include({outcome: 'deadline', timerDue: performance.now() + hostKeepResultMs});
-    expect(clock.countTimers()).to.equal(1);
-    clock.tick(hostKeepResultMs);
+    expect(call).to.include({outcome: 'deadline', timer: null});
     expect(clock.countTimers()).to.equal(0);
   });
 
@@ -230,34 +228,6 @@ describe('the one timer of a call', () => {
       abort(call, 1);
       dispatch(call, 'shutdown', {killAfterMs: 1}, host);
       expect(call.timerDue).to.equal(timerDue);
-    });
-  });
-
-  describe('of an ended call', () => {
-    it('is not set later by a delivery, and looks for itself when it fires', () => {
-      const call = callIn('ended', host);
-      keepUntil(call, hostKeepResultMs + 9, host);
-      expect(call).to.include({expiresAt: hostKeepResultMs + 9, timerDue: hostKeepResultMs});
-      expect(clock.countTimers()).to.equal(1);
-      clock.tick(hostKeepResultMs + 8);
-      expect(host.steps).to.not.include('expired');
-      clock.tick(1);
-      expect(host.steps.at(-1)).to.equal('expired');
-    });
-
-    it('is set sooner where the result shall go sooner', () => {
-      const call = callIn('ended', host);
-      keepUntil(call, 100, host);
-      expect(call.timerDue).to.equal(100);
-      expect(clock.countTimers()).to.equal(1);
-    });
-
-    it('is set anew for one that has expired and was delivered before it went', () => {
-      const call = callIn('ended', host);
-      clock.tick(hostKeepResultMs);
-      expect(call.timer).to.equal(null);
-      keepUntil(call, performance.now() + 5, host);
-      expect(clock.countTimers()).to.equal(1);
     });
   });
 });

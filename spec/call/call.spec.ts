@@ -21,7 +21,7 @@ const bugCells: Readonly<Record<State, readonly EventName[]>> = {
   starting: ['evict'],
   running: ['started', 'refused', 'evict'],
   stopping: ['evict'],
-  ended: ['started', 'ended', 'refused'],
+  ended: ['started', 'ended', 'refused', 'timer'],
   gone: eventNames,
 };
 const refusingCells: Readonly<Partial<Record<State, Partial<Record<EventName, string>>>>> = {
@@ -61,7 +61,7 @@ describe('the life of one call', () => {
     it('× ended: it has ended without having run, and the result is kept', () => {
       const call = after('starting', 'ended', {ending: notStarted});
       expect(call).to.include({state: 'ended', outcome: 'start_failed', ending: notStarted, pid: null, started: null, expiresAt: hostKeepResultMs});
-      expect(host.steps).to.deep.equal(['outcome start_failed', 'starting → ended']);
+      expect(host.steps).to.deep.equal(['outcome start_failed', `kept until ${hostKeepResultMs}`, 'starting → ended']);
     });
 
     it('× refused: it is gone, has no outcome, and its deadline is forgotten', () => {
@@ -107,8 +107,8 @@ describe('the life of one call', () => {
     it('× ended: it has ended, and the result is kept', () => {
       clock.tick(50);
       const call = after('running', 'ended', {ending: exited()});
-      expect(call).to.include({state: 'ended', outcome: 'ok', endedAt: 50, expiresAt: 50 + hostKeepResultMs, timerDue: 50 + hostKeepResultMs});
-      expect(host.steps).to.deep.equal(['outcome ok', 'running → ended']);
+      expect(call).to.include({state: 'ended', outcome: 'ok', endedAt: 50, expiresAt: 50 + hostKeepResultMs, timer: null, timerDue: null});
+      expect(host.steps).to.deep.equal(['outcome ok', `kept until ${50 + hostKeepResultMs}`, 'running → ended']);
     });
 
     it('× ended: nothing is left that could be signalled', () => {
@@ -157,7 +157,7 @@ describe('the life of one call', () => {
     it('× ended: the cause of the stop is the outcome', () => {
       const call = after('stopping', 'ended', {ending: exited({exitCode: null, signal: 'SIGTERM', output: 'empty', stdoutBytes: 0})});
       expect(call).to.include({state: 'ended', outcome: 'aborted', stopCause: 'aborted'});
-      expect(host.steps).to.deep.equal(['outcome aborted', 'stopping → ended']);
+      expect(host.steps).to.deep.equal(['outcome aborted', `kept until ${hostKeepResultMs}`, 'stopping → ended']);
     });
 
     it('× ended: facts beat intentions, and exit 0 with a value is ok', () => {
@@ -195,24 +195,6 @@ describe('the life of one call', () => {
   });
 
   describe('ended', () => {
-    it('× timer: its time is up, which the host is told, and nothing more', () => {
-      const call = callIn('ended', host);
-      clock.setSystemTime(wallStartMs - 86_400_000); // the wall clock has no say in it
-      clock.tick(hostKeepResultMs);
-      expect(call).to.include({state: 'ended', timer: null, timerDue: null});
-      expect(host.steps.at(-1)).to.equal('expired');
-    });
-
-    it('× timer: a delivery has put its expiry off, and the timer is set again', () => {
-      const call = callIn('ended', host);
-      call.expiresAt = hostKeepResultMs + 500;
-      clock.tick(hostKeepResultMs);
-      expect(call).to.include({state: 'ended', timerDue: hostKeepResultMs + 500});
-      expect(host.steps).to.not.include('expired');
-      clock.tick(500);
-      expect(host.steps.at(-1)).to.equal('expired');
-    });
-
     for (const name of ['forget', 'evict'] as const) {
       it(`× ${name}: it is gone, and has no timer`, () => {
         const call = after('ended', name, {});

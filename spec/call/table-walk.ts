@@ -228,7 +228,9 @@ export class TableWalk {
     const bytes = calls.reduce((sum, {ending}) => sum + (ending !== null && ending.kind !== 'not_started' ? ending.stdoutBytes + ending.stderrBytes : 0), 0);
     expect(table.spoolBytes, 'bytes').to.equal(bytes);
     if (counts.ended > 1) expect(bytes, 'bytes').to.be.at.most(maxSpoolBytes);
-    expect(this.clock.countTimers(), 'timers').to.equal(calls.filter(({timer}) => timer !== null).length + this.open.filter(({waiter}) => waiter.timer !== null).length);
+    // One for all results that are kept; none while a crowd of them goes.
+    const timers = this.clock.countTimers() - calls.filter(({timer}) => timer !== null).length - this.open.filter(({waiter}) => waiter.timer !== null).length;
+    expect(timers, 'timers').to.be.within(0, counts.ended > 0 ? 1 : 0);
   }
 
   // --- chance ---

@@ -50,7 +50,7 @@ describe('WaitForFunctions with many IDs of ended calls', () => {
       maxWaitMs: 1000,
     };
   });
-  afterEach(() => ended.forEach(({timer}) => timer?.clear()));
+  afterEach(() => ended.forEach((call) => fake.table.forget(call)));
 
   const waitForAll = (): Promise<Reply> => operations.get('WaitForFunctions')!(context, caller, new Map(Object.entries({fnc_ids: Buffer.from(JSON.stringify(ended.map(callIdOf))), timeout: Buffer.from('1')})));
 

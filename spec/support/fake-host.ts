@@ -30,8 +30,8 @@ export class FakeHost implements CallHost {
   changed(call: Call, from: State): void {
     this.steps.push(`${from} → ${call.state}`);
   }
-  expired(): void {
-    this.steps.push('expired');
+  keepUntil({expiresAt}: Call): void {
+    this.steps.push(`kept until ${expiresAt}`);
   }
   unkillable(): void {
     this.steps.push('unkillable');
