@@ -17,20 +17,21 @@
  *             next start, if they are too    L live     key, pid, start time, moment: a call that runs
  *             large for it and have no file  A started  key, pid, start time, moment
  *   K signal  key, 1 TERM+CONT | 2 KILL      O output   key, stream, bytes: of a call without files
- *   Q quit                                   E ended    key, kind, code, stage, moment, usage, sizes, output
- *                                            B busy     key: its program is being written; start it again
+ *   G segment number: of the log             E ended    key, kind, code, stage, moment, usage, sizes, output
+ *   Q quit                                   B busy     key: its program is being written; start it again
+ *                                            G segment  number: that is appended to now, and no older one
  *                                            M message  text for the daemon's log
  *
  * A moment is two u64 of ms: by the wall clock, and since boot; version 2 had the first only, and none in LIVE and
- * STARTED. A malformed frame closes that connection and harms no call. Nothing is allocated: a call is a slot of a
- * fixed table. Facts go to the journal first and to the daemon second, so a report that cannot be
- * delivered is never lost.
+ * STARTED; version 3 made a journal of each call and knew no segments. A malformed frame closes that connection and
+ * harms no call. Nothing is allocated: a call is a slot of a fixed table. Facts go to the log first and to the daemon
+ * second, so a report that cannot be delivered is never lost.
  *
  * Most calls are short and write little, and files are what such a call costs most. So stdout and stderr
  * get their names in the spool only when somebody may want to look: once the call has run for SETTLE_MS,
- * or if in the end they are too much for a line of the journal. What is little goes into its `ended` line,
- * and to the daemon in the same report. The journal itself is made here too, with the line that came
- * along: it is on file before the process starts.
+ * or if in the end they are too much for a line of the log. What is little goes into its `ended` line,
+ * and to the daemon in the same report. The first line of a call is appended here too, as it came along: it is
+ * on file before the process starts. Its start is, when it has settled, or in one write with its end.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -64,7 +65,7 @@
 #endif
 
 enum {
-  VERSION = 3,
+  VERSION = 4,
   KEY = 16,                     /* hexadecimal digits */
   MAX_CALLS = NODED_MAX_CALLS,  /* slots; about 100 bytes each, touched when used */
   HASH = 32768,                 /* a power of two over MAX_CALLS */
@@ -79,8 +80,10 @@ enum {
   FRAMES_A_TURN = 32,           /* then others are heard: about 15 ms of starts */
   MAX_SPARED = 4096,            /* orphans that are to be left alone */
   SOFT_NOFILE = 1024,           /* what select(2) can take */
-  MAX_LINE = 4095,              /* of a journal, so that an append is whole */
-  MAX_NOTED = 3072,             /* output that may go into the journal, both streams together */
+  MAX_LINE = 4095,              /* JSON of a line of the log */
+  MAX_STARTED = 256,            /* JSON of the line of a start */
+  LINE_HEAD = 8 + 1 + KEY + 1,  /* checksum and key of a line, before its JSON */
+  MAX_NOTED = 512,              /* output that may go into the log, both streams together: noded keeps it in memory */
   MAX_YOUNG = 256,              /* more of them are settled at once */
   SETTLE_MS = 20,               /* a call that runs for longer gets its files and costs no descriptors any more */
   RENAME_MS = 1000,             /* until what could not have a name is tried again */
@@ -111,12 +114,11 @@ struct call {
   uint8_t flags;
   uint8_t state;
   uint8_t quiet;        /* looks in a row that found nothing of it */
-  bool torn;            /* the last line of its journal may be cut short */
+  bool unwritten;       /* its start is not in the log yet */
   pid_t pid;
   uint64_t start_time;  /* field 22 of /proc/PID/stat */
   struct moment started;
   int out, err;         /* without a name: memory files of a call without files, or the output of a young call; else -1 */
-  int journal;          /* of a young call, else -1 */
   int64_t began;
   int32_t next_young, previous_young;
   int32_t next_pid, next_key; /* chains of the two indexes; next_key also of the free list */
@@ -134,7 +136,7 @@ struct start {
   char *env[MAX_ENV + 1];
   const uint8_t *args;
   uint32_t args_size;
-  const uint8_t *accepted; /* the first line of the journal; empty if that is there */
+  const uint8_t *accepted; /* the first line of the call, with its checksum; empty if that is in the log, or is not to be */
   uint16_t accepted_size;
 };
 
@@ -153,7 +155,7 @@ static bool ever_left_running;
 static uint8_t in[IN_SIZE], out[OUT_SIZE];
 static size_t in_size, out_size;
 static const char *run_dir_path;
-static int run_dir, listener = -1, lock_file = -1, calls_dir = -1, daemon_fd = -1, child_signals;
+static int run_dir, listener = -1, lock_file = -1, calls_dir = -1, log_dir = -1, log_file = -1, daemon_fd = -1, child_signals;
 static struct stat socket_name, lock_name, calls_name; /* as they were: somebody may remove them */
 static char boot_id[40];
 static bool reset_oom, quitting;
@@ -165,7 +167,7 @@ static int64_t hold_until = -1; /* there is nothing to send but starts, and they
 static int killing_sweeps; /* looks in a row that killed something */
 static int blind_sweeps; /* looks in a row that could not be made */
 static rlim_t soft_nofile;
-static int young_count, max_young; /* each has three descriptors */
+static int young_count, max_young; /* each has two descriptors */
 static int own_nice;
 
 /* Signals that this process ignores; exec would pass that on. */
@@ -249,14 +251,17 @@ __attribute__((format(printf, 1, 2))) static void message(const char *format, ..
   if (begin_frame('M', (size_t)size)) put(text, (size_t)size);
 }
 
+static void write_starts(void);
+
 /* Writes what the daemon takes. An error is left for the next read: what the daemon sent before it died still counts. */
 static void flush_out(void) {
   size_t at = 0;
+  write_starts();
   while (at < out_size) {
     ssize_t sent = send(daemon_fd, out + at, out_size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -1 && errno == EINTR) continue;
     if (sent == -1 && errno != EPIPE && errno != ECONNRESET) break; /* EAGAIN; or ENOBUFS, which must pass */
-    if (sent == -1) at = out_size; /* nobody will read it; it is in the journals */
+    if (sent == -1) at = out_size; /* nobody will read it; it is in the log */
     else at += (size_t)sent;
   }
   memmove(out, out + at, out_size - at);
@@ -352,7 +357,7 @@ static void forget_oldest_ended(void) {
 /* The file has gone: nobody knows what the function wrote, and that must not pass for nothing. */
 #define SIZE_UNKNOWN UINT64_MAX
 
-/* ---- the spool: <key>.args, .out, .err, and the journal <key>.call ---- */
+/* ---- the spool: <key>.args, .out and .err ---- */
 
 static int open_file(const char *key, const char *kind, int flags) {
   char name[FILE_NAME];
@@ -389,65 +394,114 @@ static bool write_all(int fd, const uint8_t *bytes, size_t size) {
   return true;
 }
 
-/* A line of a journal, under way; text[0] is kept for a newline. */
-struct line { char text[1 + MAX_LINE]; size_t size; };
+/* ---- the log: lines of a checksum, a key and JSON (doc/formats.md, "The log") ---- */
 
-__attribute__((format(printf, 2, 3))) static void begin_line(struct line *line, const char *format, ...) {
+static uint32_t crc_table[256];
+
+static void make_crc_table(void) {
+  for (uint32_t i = 0; i < 256; i++) {
+    crc_table[i] = i;
+    for (int bit = 0; bit < 8; bit++) crc_table[i] = crc_table[i] >> 1 ^ (crc_table[i] & 1 ? 0xedb88320u : 0);
+  }
+}
+
+/* As in zlib, gzip and PNG. */
+static uint32_t crc32(const char *bytes, size_t size) {
+  uint32_t crc = ~0u;
+  for (size_t i = 0; i < size; i++) crc = crc >> 8 ^ crc_table[(crc ^ (uint8_t)bytes[i]) & 255];
+  return ~crc;
+}
+
+/* Up to two lines under way. They begin with a newline: what somebody else could not finish must cost that line alone. */
+struct lines { char text[1 + 2 * (LINE_HEAD + MAX_LINE + 1)]; size_t size, at; /* of the line that is under way */ };
+
+static void begin_lines(struct lines *lines) {
+  lines->text[0] = '\n';
+  lines->size = 1;
+}
+
+__attribute__((format(printf, 3, 4))) static void begin_line(struct lines *lines, const char *key, const char *format, ...) {
   va_list list;
+  lines->at = lines->size;
+  lines->size += (size_t)sprintf(lines->text + lines->size, "%8s %s ", "", key);
   va_start(list, format);
-  line->text[0] = '\n';
-  line->size = 1 + (size_t)vsnprintf(line->text + 1, MAX_LINE, format, list);
+  lines->size += (size_t)vsnprintf(lines->text + lines->size, MAX_LINE, format, list);
   va_end(list);
 }
 
-/* Appends a line, to `fd` or else to the file by its name; after one that was cut short it begins a new one. */
-static bool append_line(const char *key, int fd, bool *torn, const struct line *line) {
-  size_t skip = *torn ? 0 : 1;
-  int file = fd == -1 ? open_file(key, "call", O_WRONLY | O_APPEND) : fd;
-  ssize_t wrote = file == -1 ? -1 : write(file, line->text + skip, line->size - skip);
-  bool whole = wrote == (ssize_t)(line->size - skip);
-  if (!whole) message("%s: cannot write to the journal: %s", key, wrote == -1 ? strerror(errno) : "no room for a whole line");
-  *torn = whole ? false : wrote > 0 || *torn;
-  if (file != -1 && file != fd) close(file);
-  return whole;
+static void end_line(struct lines *lines) {
+  char checksum[9];
+  snprintf(checksum, sizeof checksum, "%08x", crc32(lines->text + lines->at + 9, lines->size - lines->at - 9));
+  memcpy(lines->text + lines->at, checksum, 8);
+  lines->text[lines->size++] = '\n';
 }
 
-/* The daemon had to hand out the call's ID before its start came here; or this is a second try. */
-static bool find_journal(const struct start *start, int *fd) {
+/* False with errno. */
+static bool append(const void *bytes, size_t size) {
   struct stat stat;
-  *fd = open_file(start->key, "call", O_WRONLY | O_APPEND);
-  if (*fd == -1) return true; /* it is there: lines to come open it by its name */
-  if (fstat(*fd, &stat) == 0 && stat.st_size >= start->accepted_size) return true;
-  /* The daemon was killed, or had no room, before its line was written, or in the middle of it. */
-  if (write_all(*fd, (const uint8_t *)"\n", 1) && write_all(*fd, start->accepted, start->accepted_size)) return true;
-  int error = errno;
-  close(*fd);
-  errno = error;
+  /* noded may have lost its run directory: what is written to a file without a name nobody will read. */
+  if (log_file == -1 || fstat(log_file, &stat) == -1 || stat.st_nlink == 0) {
+    errno = ENOENT;
+    return false;
+  }
+  ssize_t wrote = write(log_file, bytes, size);
+  if (wrote == (ssize_t)size) return true;
+  if (wrote != -1) errno = ENOSPC;
   return false;
 }
 
-/* Sees to it that the journal is there and has its first line; false with errno if that cannot be. -1: it is there, and not open. */
-static bool make_journal(const struct start *start, int *fd) {
-  *fd = open_file(start->key, "call", O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
-  if (*fd == -1) return errno == EEXIST && find_journal(start, fd);
-  if (write_all(*fd, start->accepted, start->accepted_size)) return true;
-  int error = errno;
-  close(*fd);
-  *fd = -1;
-  unlink_file(start->key, "call");
-  errno = error;
-  return false;
+static bool append_lines(const char *key, const struct lines *lines) {
+  bool appended = append(lines->text, lines->size);
+  if (!appended) message("%s: cannot write to the log: %s", key, strerror(errno));
+  return appended;
+}
+
+static void follow_run_dir(void);
+
+/* Tells once that it appends to this segment. On an error it goes on with the one before, and noded keeps that. */
+static void use_segment(uint32_t number) {
+  char name[32];
+  snprintf(name, sizeof name, "log/%010u.log", number);
+  int fd = openat(run_dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+  if (fd == -1 && errno == ENOENT) {
+    follow_run_dir();
+    fd = openat(run_dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+  }
+  if (fd == -1) {
+    message("%s: %s", name, strerror(errno));
+    return;
+  }
+  if (log_file != -1) close(log_file);
+  log_file = fd;
+  /* While it is alone: tmpfiles.d(5) spares what is in a directory that is locked. */
+  if (log_dir != -1) close(log_dir);
+  log_dir = openat(run_dir, "log", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (log_dir != -1) flock(log_dir, LOCK_SH | LOCK_NB);
+  if (begin_frame('G', 4)) put_u32(number);
 }
 
 /* Of a line: its time, by both clocks. */
 #define MOMENT "\"time\":%lld.%03d,\"boot_time\":%lld.%03d"
 #define MOMENT_OF(at) (long long)((at).wall / 1000), (int)((at).wall % 1000), (long long)((at).boot / 1000), (int)((at).boot % 1000)
 
-static void journal_started(struct call *call) {
-  if (call->flags & F_UNSPOOLED) return;
-  struct line line;
-  begin_line(&line, "{\"event\":\"started\"," MOMENT ",\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}\n", MOMENT_OF(call->started), (int)call->pid, (unsigned long long)call->start_time, boot_id);
-  append_line(call->key, call->journal, &call->torn, &line);
+/* Adds the `started` line of a call, if that is still to be written. */
+static void add_started(struct lines *lines, struct call *call) {
+  if (!call->unwritten) return;
+  call->unwritten = false;
+  begin_line(lines, call->key, "{\"event\":\"started\"," MOMENT ",\"pid\":%d,\"start_time\":%llu,\"boot_id\":\"%s\"}", MOMENT_OF(call->started), (int)call->pid, (unsigned long long)call->start_time, boot_id);
+  end_line(lines);
+}
+
+/* Starts that are not on file yet are those of the youngest calls. In one write, before the daemon hears of them: then their IDs are given out. */
+static void write_starts(void) {
+  static struct lines lines;
+  int32_t at = last_young;
+  while (at != -1 && calls[at].unwritten) {
+    const char *key = calls[at].key;
+    begin_lines(&lines);
+    for (; at != -1 && calls[at].unwritten && lines.size + LINE_HEAD + MAX_STARTED <= sizeof lines.text; at = calls[at].previous_young) add_started(&lines, &calls[at]);
+    append_lines(key, &lines);
+  }
 }
 
 static const char *const stages[] = {"", "open", "spawn", "exec", "journal"};
@@ -496,10 +550,11 @@ static void not_started(const struct start *start, int error, uint8_t stage) {
   struct moment now = moment_now();
   if (!(start->flags & F_UNSPOOLED)) {
     const char *name = strerrorname_np(error);
-    struct line line;
-    bool torn = false;
-    begin_line(&line, "{\"event\":\"ended\"," MOMENT ",\"errno\":\"%s\",\"stage\":\"%s\"}\n", MOMENT_OF(now), name ? name : "EUNKNOWN", stages[stage]);
-    if (stage != STAGE_JOURNAL) append_line(start->key, -1, &torn, &line);
+    struct lines lines;
+    begin_lines(&lines);
+    begin_line(&lines, start->key, "{\"event\":\"ended\"," MOMENT ",\"errno\":\"%s\",\"stage\":\"%s\"}", MOMENT_OF(now), name ? name : "EUNKNOWN", stages[stage]);
+    end_line(&lines);
+    if (stage != STAGE_JOURNAL) append_lines(start->key, &lines);
     unlink_file(start->key, "args");
     unlink_output(start->key);
   }
@@ -676,7 +731,7 @@ static pid_t fork_function(const struct start *start, const struct streams *stre
   return -1;
 }
 
-/* ---- young calls: their output has no names yet, and their journals are open ---- */
+/* ---- young calls: their output has no names yet, and their starts are not in the log ---- */
 
 /* False if it cannot have a name; then it stays open. */
 static bool name_output(struct call *call, const char *kind, int *fd, bool says) {
@@ -690,11 +745,6 @@ static bool name_output(struct call *call, const char *kind, int *fd, bool says)
   close(*fd);
   *fd = -1;
   return true;
-}
-
-static void close_journal(struct call *call) {
-  if (call->journal != -1) close(call->journal);
-  call->journal = -1;
 }
 
 static void leave_young(struct call *call) {
@@ -711,8 +761,8 @@ static bool name_outputs(struct call *call, bool says) {
 }
 
 static void settle(struct call *call) {
+  write_starts();
   leave_young(call);
-  close_journal(call);
   if (!name_outputs(call, true)) rename_at = monotonic_ms() + RENAME_MS;
 }
 
@@ -740,25 +790,23 @@ static void become_young(struct call *call) {
   if (young_count > max_young) settle(&calls[first_young]);
 }
 
-static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams, int journal) {
+static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams) {
   memcpy(call->key, start->key, sizeof call->key);
   call->flags = start->flags;
   call->state = RUNNING;
   call->quiet = 0;
-  call->torn = false;
+  call->unwritten = !(start->flags & F_UNSPOOLED);
   call->pid = pid;
   /* The kernel took its time between the two: if they are the same it is that, and /proc need not be asked. */
   call->start_time = ticks(before_fork) == ticks(after_fork) ? ticks(before_fork) : start_time_of(pid);
   call->started = before_fork; /* whatever the function does is later */
   call->out = streams->out;
   call->err = streams->err;
-  call->journal = journal;
   call->began = -1;
   if (start->flags & F_LEAVE_RUNNING) ever_left_running = true;
   live_count += 1;
   index_call(call);
   if (!(start->flags & (F_INLINE | F_UNSPOOLED))) unlink_file(start->key, "args");
-  journal_started(call);
   report_started(call, 'A');
   if (!(start->flags & F_UNSPOOLED)) become_young(call);
 }
@@ -771,13 +819,20 @@ static void report_busy(const struct start *start) {
   else not_started(start, ETXTBSY, STAGE_EXEC); /* nobody is there to ask again */
 }
 
+static bool append_accepted(const struct start *start) {
+  static char text[1 + LINE_HEAD + MAX_LINE + 1];
+  text[0] = '\n';
+  memcpy(text + 1, start->accepted, start->accepted_size);
+  return append(text, 1 + (size_t)start->accepted_size);
+}
+
 /* True once it runs, and the call has begun; else what to say of it. */
 static bool try_start(struct call *call, const struct start *start, int *error, uint8_t *stage) {
   struct streams streams = {-1, -1, -1};
-  int program = -1, journal = -1;
+  int program = -1;
   pid_t pid = -1;
   *stage = STAGE_JOURNAL;
-  if (start->accepted_size > 0 && !make_journal(start, &journal)) goto failed;
+  if (start->accepted_size > 0 && !append_accepted(start)) goto failed;
   *stage = STAGE_EXEC;
   if ((program = open_program(start->program)) == -1) goto failed;
   *stage = STAGE_OPEN;
@@ -788,12 +843,11 @@ static bool try_start(struct call *call, const struct start *start, int *error, 
   }
   close(program);
   close(streams.in);
-  begin_call(call, start, pid, &streams, journal);
+  begin_call(call, start, pid, &streams);
   return true;
 failed:
   *error = errno;
   if (program != -1) close(program);
-  if (journal != -1) close(journal);
   close_streams(&streams);
   return false;
 }
@@ -848,10 +902,10 @@ static uint64_t trimmed_size(const char *key, const char *kind) {
 }
 
 /* Appends a member with text that needs no more than a backslash; false if it does, or does not fit. */
-static bool note(struct line *line, const char *name, const uint8_t *bytes, size_t size) {
+static bool note(struct lines *line, const char *name, const uint8_t *bytes, size_t size, bool always) {
   static const char room_for_the_end[] = "\"}\n";
-  size_t at = line->size, limit = sizeof line->text - sizeof room_for_the_end;
-  if (size == 0) return true;
+  size_t at = line->size, limit = line->at + LINE_HEAD + MAX_LINE - sizeof room_for_the_end;
+  if (size == 0 && !always) return true;
   if (at + 32 > limit) return false;
   at += (size_t)snprintf(line->text + at, 32, ",\"%s\":\"", name);
   for (size_t i = 0; i < size; i++) {
@@ -881,7 +935,7 @@ static bool read_output(int fd, uint8_t *bytes, size_t size) {
   return got == (ssize_t)size;
 }
 
-static bool fits_journal(int fd, uint64_t *size, bool *has_name) {
+static bool fits_line(int fd, uint64_t *size, bool *has_name) {
   struct stat stat;
   if (fd == -1 || fstat(fd, &stat) == -1 || stat.st_size > MAX_NOTED) return false;
   *size = (uint64_t)stat.st_size;
@@ -890,28 +944,31 @@ static bool fits_journal(int fd, uint64_t *size, bool *has_name) {
 }
 
 /* Adds what a young call wrote to its `ended` line, if it is little and plain. */
-static bool note_output(struct call *call, struct line *line, struct written *written, bool *has_name) {
-  if (!fits_journal(call->out, &written->out, has_name) || !fits_journal(call->err, &written->err, has_name) || written->out + written->err > MAX_NOTED) return false;
+static bool note_output(struct call *call, struct lines *line, struct written *written, bool *has_name) {
+  if (!fits_line(call->out, &written->out, has_name) || !fits_line(call->err, &written->err, has_name) || written->out + written->err > MAX_NOTED) return false;
   size_t out_bytes = (size_t)written->out, err_bytes = (size_t)written->err;
   if (!read_output(call->out, written->bytes, out_bytes) || !read_output(call->err, written->bytes + out_bytes, err_bytes)) return false;
-  return note(line, "stdout", written->bytes, out_bytes) && note(line, "stderr", written->bytes + out_bytes, err_bytes);
+  /* One of them is there always: so it shows that there are no files. */
+  return note(line, "stdout", written->bytes, out_bytes, err_bytes == 0) && note(line, "stderr", written->bytes + out_bytes, err_bytes, false);
 }
 
 /* Writes the `ended` line, and sees to it that the output is where it says. */
-static void journal_ended(struct call *call, struct line *line, struct written *written) {
+static void write_ended(struct call *call, struct lines *lines, struct written *written) {
   static const char lost[] = ",\"stdout_lost\":true";
-  const size_t facts = line->size;
+  const size_t facts = lines->size;
   bool has_name = false;
-  if (note_output(call, line, written, &has_name)) {
-    line->size += (size_t)snprintf(line->text + line->size, 3, "}\n");
-    written->noted = append_line(call->key, call->journal, &call->torn, line);
+  if (note_output(call, lines, written, &has_name)) {
+    lines->text[lines->size++] = '}';
+    end_line(lines);
+    written->noted = append_lines(call->key, lines);
   }
   if (written->noted && has_name) unlink_output(call->key);
   if (written->noted) return;
   bool kept = name_output(call, "out", &call->out, true);
   name_output(call, "err", &call->err, true);
-  line->size = facts + (size_t)snprintf(line->text + facts, sizeof lost + 3, "%s}\n", kept ? "" : lost);
-  append_line(call->key, call->journal, &call->torn, line);
+  lines->size = facts + (size_t)snprintf(lines->text + facts, sizeof lost + 3, "%s}", kept ? "" : lost);
+  end_line(lines);
+  append_lines(call->key, lines);
   written->out = trimmed_size(call->key, "out");
   written->err = trimmed_size(call->key, "err");
 }
@@ -932,12 +989,13 @@ static void end_call(struct call *call, int status, const struct rusage *rusage)
     send_output(call, 2, call->err);
   } else {
     char exit_code[16] = "null", signal[32] = "null";
-    struct line line;
+    struct lines lines;
+    begin_lines(&lines);
+    add_started(&lines, call);
     if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
     else snprintf(exit_code, sizeof exit_code, "%d", code);
-    begin_line(&line, "{\"event\":\"ended\"," MOMENT ",\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", MOMENT_OF(now), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
-    journal_ended(call, &line, &written);
-    close_journal(call);
+    begin_line(&lines, call->key, "{\"event\":\"ended\"," MOMENT ",\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", MOMENT_OF(now), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
+    write_ended(call, &lines, &written);
   }
   if (call->out != -1) close(call->out);
   if (call->err != -1) close(call->err);
@@ -1216,7 +1274,7 @@ static bool read_start(struct reader *reader, struct start *start) {
   start->accepted_size = take_u16(reader);
   start->accepted = take(reader, start->accepted_size);
   bool absolute = start->program != NULL && start->program[0] == '/';
-  return !reader->bad && absolute && start->accepted_size <= MAX_LINE && reader->at == reader->end;
+  return !reader->bad && absolute && start->accepted_size <= LINE_HEAD + MAX_LINE + 1 && reader->at == reader->end;
 }
 
 static void signal_call(const char *key, uint8_t what) {
@@ -1258,6 +1316,12 @@ static bool handle_frame(const uint8_t *bytes, size_t size) {
       if (reader.bad || reader.at != reader.end || (what != 1 && what != 2)) return false;
       signal_call(key, what);
       return true;
+    case 'G': {
+      uint32_t number = take_u32(&reader);
+      if (reader.bad || reader.at != reader.end) return false;
+      use_segment(number);
+      return true;
+    }
     case 'Q':
       if (reader.at != reader.end) return false;
       quit();
@@ -1297,7 +1361,7 @@ static void refuse_daemon(const char *why) {
   drop_daemon();
 }
 
-/* The connection is at its end: what the daemon had sent is still carried out, and its answers go to the journals only. */
+/* The connection is at its end: what the daemon had sent is still carried out, and its answers go to the log only. */
 static void bury_daemon(void) {
   close(daemon_fd);
   daemon_fd = -1;
@@ -1530,10 +1594,11 @@ int main(int argc, char **argv) {
   struct rlimit nofile;
   if (getrlimit(RLIMIT_NOFILE, &nofile) == -1) fail("RLIMIT_NOFILE");
   soft_nofile = nofile.rlim_cur;
-  max_young = soft_nofile < 64 ? 0 : soft_nofile > 64 + 3 * MAX_YOUNG ? MAX_YOUNG : (int)(soft_nofile - 64) / 3;
+  max_young = soft_nofile < 64 ? 0 : soft_nofile > 64 + 2 * MAX_YOUNG ? MAX_YOUNG : (int)(soft_nofile - 64) / 2;
   own_nice = getpriority(PRIO_PROCESS, 0);
   set_up_signals();
   make_table();
+  make_crc_table();
   if (!lock_calls() || !take_lock_file()) fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "lock");
   if (!listen_for_daemons()) fail("forker.sock");
   if (chdir("/") == -1) fail("/");

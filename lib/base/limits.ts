@@ -64,9 +64,16 @@ export const limits = {
   maxQuotedStdoutBytes: KiB,
   /** A result up to this size is sent from memory, a larger one is streamed from its file. */
   maxInlineResultBytes: MiB,
-  /** One journal line with its newline, so that an append is whole (DESIGN.md section 5). */
-  maxJournalLineBytes: 4_095,
-  /** A journal is a few lines; a longer file is not one of ours. */
+  /** The JSON of one line of the log. */
+  maxLineBytes: 4_095,
+  /** Names and boot IDs that calls read back from the log have in common. */
+  sharedTexts: 1_000,
+  /** A segment of the log is followed by another one at this size; the log is about twice what is kept and two segments. */
+  segmentBytes: 2 * MiB,
+  /** What the lines of a call that is kept take in the log, and a tombstone, as max_spool counts them. */
+  keptCallBytes: KiB,
+  tombstoneBytes: 384,
+  /** A journal of a noded of before the log is a few lines; a longer file is not one of ours. */
   maxJournalBytes: 64 * KiB,
   /** How long a result stays after its first delivery at least, whatever keepResult says. */
   keepDeliveredMs: 5 * minuteMs,
@@ -74,8 +81,6 @@ export const limits = {
   keepTombstoneMs: 24 * 60 * minuteMs,
   /** Tombstones in memory, about 300 bytes each; the oldest goes first. */
   maxTombstones: 100_000,
-  /** A file of tombstones is put aside at this size, which is more than maxTombstones lines. */
-  maxTombstoneFileBytes: 64 * MiB,
   /** Waiters settled, or expired calls that go, in one turn of the loop. */
   sliceSize: 64,
   /** Of each turn of the loop, what all requests together may take that go through many calls. */
@@ -108,6 +113,8 @@ export const limits = {
   maxRecentBytes: 16 * KiB,
   /** How often the free room of the spool's filesystem is asked for. */
   freeCheckMs: 250,
+  /** With less than this a call has no room for its lines and its output, whatever min_free says; an urgent one goes without files. */
+  leastFreeBytes: 128 * KiB,
   /** While something happens, how often it is looked how late the loop comes; and after how long without anything no more. */
   lagPollMs: 10,
   lagQuietMs: 1_000,

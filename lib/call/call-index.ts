@@ -1,5 +1,6 @@
 /** The calls that this node knows, by call ID and by request ID, in order of acceptance; and the tombstones of those it knew. */
 import {NodedError} from '../base/errors';
+import {limits} from '../base/limits';
 import {isSameCall, parseCallId} from './call-id';
 import type {CallIdParts} from './call-id';
 import type {Call, State} from './call-record';
@@ -53,6 +54,16 @@ export class CallIndex {
 
   addTombstone(tombstone: Tombstone): void {
     this.tombstones.add(tombstone);
+  }
+
+  /** Whether a line of the log still counts: every one of a call that is known, and the tombstone of one that was. */
+  isWanted({key, json}: {readonly key: string; readonly json: string}): boolean {
+    return this.byKey.has(key) || (this.tombstones.has(key) && json.startsWith('{"event":"buried"'));
+  }
+
+  /** About how many bytes of the log these are. */
+  get wantedBytes(): number {
+    return this.byKey.size * limits.keptCallBytes + this.tombstones.size * limits.tombstoneBytes;
   }
 
   /**

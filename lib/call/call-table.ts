@@ -19,7 +19,6 @@ import {accept} from './acceptance';
 import type {StartRequest} from './acceptance';
 import type {CallFiles, JournalRecord} from './journal';
 import {Journaling} from './journaling';
-import {tombstoneLine} from './tombstones';
 import type {Tombstone} from './tombstones';
 import {Waiters} from './waiters';
 import {Retention} from './retention';
@@ -138,10 +137,11 @@ export class CallTable implements CallHost {
     dispatch(call, 'abort', {by, killAfterMs}, this);
   }
 
-  /** Throws still_running for a call that has not ended. */
+  /** Throws still_running for a call that has not ended. What is said to be forgotten is so after a crash, too. */
   forget(call: Call): void {
     this.naming(call);
     dispatch(call, 'forget', {}, this);
+    this.files.flushLines();
   }
 
   /** The result has been handed out: it stays for at least 5 min more, and is the first to go when room is needed. */
@@ -179,7 +179,7 @@ export class CallTable implements CallHost {
     call.stopCause = record.stopCause;
     call.ending = ending;
     call.outcome = record.outcome?.outcome ?? outcomeOf(ending, record.stopCause);
-    if (record.outcome === null) this.journalOutcome(call, record.torn);
+    if (record.outcome === null) this.journalOutcome(call);
     call.endedAt = endedAt;
     keepUntil(call, monotonicMs() + Math.max(0, this.keepResultMs - age), this);
     call.state = 'ended';
@@ -200,8 +200,8 @@ export class CallTable implements CallHost {
     this.journaling.stopping(call, cause, by);
   }
 
-  journalOutcome(call: Call, torn = false): void {
-    this.journaling.outcome(call, torn);
+  journalOutcome(call: Call): void {
+    this.journaling.outcome(call);
   }
 
   changed(call: Call, from: State): void {
@@ -271,8 +271,7 @@ export class CallTable implements CallHost {
     const {atMs, boot} = momentNow();
     const tombstone: Tombstone = {key, callId: callIdOf(call), fnName, role, requestId, outcome: call.outcome!, buriedAtMs: atMs, buriedBoot: boot};
     this.index.replace(call, tombstone);
-    // The tombstone first: a crash in between must not make the request ID good for a second run.
-    this.files.bury(tombstoneLine(tombstone));
+    this.journaling.buried(tombstone);
     // Of a call of an earlier noded nobody knows what that left unfinished.
     const written = writtenOf(call.ending!);
     this.files.remove(key, written.unsized === true || call.spec === null ? null : written);

@@ -1,6 +1,6 @@
 /**
- * What of a call outlives the daemon: the lines of `<key>.call` (DESIGN.md section 5). One JSON object
- * a line, each appended by whoever knows the fact. Text only; proc/spool.ts reads and writes the files.
+ * What of a call outlives the daemon: its lines in the log (DESIGN.md section 5). One JSON object a line,
+ * each appended by whoever knows the fact. Text only; proc/call-log.ts reads and writes the files.
  */
 import type {BootTime, Moment} from '../base/boot-clock';
 import {limits} from '../base/limits';
@@ -17,18 +17,18 @@ export interface NotedOutput {
 /** The files of calls as the table sees them; proc/spool.ts is the one implementation. */
 export interface CallFiles {
   /**
-   * Makes `<key>.call` with its first line unless `line` is null, and `<key>.args` unless `args` is. Throws a NodedError
+   * Puts the first line of a call on file unless `line` is null, and makes `<key>.args` unless `args` is. Throws a NodedError
    * `spool_full` when there is no room; nothing is left then. An urgent call may use the room that is kept free.
    */
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void;
-  /** Sees to it that `<key>.call` is there and has its first line whole. A failure is logged and survived. */
+  /** A line that is on file when this returns. A failure is logged and survived: the call goes on. */
   putOnFile(key: string, line: string): void;
-  /** Appends a line. A failure is logged and survived: the call goes on. */
+  /** A line that is on file soon: before anything that is sent in a later turn of the loop. A failure is logged and survived. */
   append(key: string, line: string): void;
+  /** Puts on file now what was appended. */
+  flushLines(): void;
   /** Removes all files of a call that has ended with so much output, a slice at a time; null: whatever there is. */
   remove(key: string, sizes: OutputSizes | null): void;
-  /** Keeps a tombstone's line for a day. */
-  bury(line: string): void;
 }
 
 /** The start of a process, written before its spawner reports it. */
@@ -66,7 +66,7 @@ interface OutcomeLine {
   readonly boot: BootTime | null;
 }
 
-/** One journal, read back. What comes after a missing line is null. */
+/** What is on file of one call, read back. What a missing line would tell is null. */
 export interface JournalRecord {
   readonly accepted: Acceptance;
   readonly leaveRunning: boolean;
@@ -74,8 +74,6 @@ export interface JournalRecord {
   readonly stopCause: StopCause | null;
   readonly ended: EndedLine | null;
   readonly outcome: OutcomeLine | null;
-  /** The last line is not whole: the next append must begin a new one. */
-  readonly torn: boolean;
 }
 
 const seconds = (ms: number): number => ms / 1000;
@@ -83,18 +81,18 @@ const seconds = (ms: number): number => ms / 1000;
 const bootMembers = (boot: BootTime | null): object => (boot ? {boot_id: boot.bootId, boot_time: seconds(boot.ms)} : {});
 /** The same of a line that has its boot ID for another reason, or that of the `accepted` line. */
 const timeMembers = ({atMs, boot}: Moment): object => ({time: seconds(atMs), ...(boot ? {boot_time: seconds(boot.ms)} : {})});
-const encode = (line: object): string => `${JSON.stringify(line)}\n`;
+const encode = (line: object): string => JSON.stringify(line);
 
 export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): string {
   const line = (reason: string | null): string =>
     encode({
       event: 'accepted',
+      request_id: accepted.requestId,
+      role: accepted.role,
       time: seconds(accepted.acceptedAtMs),
       ...bootMembers(accepted.acceptedBoot),
       ppid: accepted.ppid,
       fn_name: accepted.fnName,
-      request_id: accepted.requestId,
-      role: accepted.role,
       fingerprint: accepted.fingerprint,
       args_bytes: accepted.argsBytes,
       abort_after: accepted.abortAfterMs === null ? null : seconds(accepted.abortAfterMs),
@@ -103,7 +101,7 @@ export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): strin
     });
   const whole = line(accepted.reason);
   // Escapes can make 512 characters of reason longer than a line may be; the reason is for people, the line is not.
-  return Buffer.byteLength(whole) <= limits.maxJournalLineBytes ? whole : line(null);
+  return Buffer.byteLength(whole) <= limits.maxLineBytes ? whole : line(null);
 }
 
 export function startedLine({pid, startTime, bootId, ...at}: StartedLine): string {
@@ -118,7 +116,7 @@ export function endedLine(ended: EndedLine): string {
   const when = timeMembers(ended);
   return 'errno' in ended
     ? encode({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
-    : encode({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal});
+    : encode({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal, ...ended.noted, ...(ended.stdoutLost === true ? {stdout_lost: true} : {})});
 }
 
 /**
@@ -145,28 +143,38 @@ export function outcomeLine(call: Call): string | null {
   });
 }
 
-type Line = Readonly<Record<string, unknown>>;
+/** A line, parsed: what it tells is read by its `event`. */
+export type Line = Readonly<Record<string, unknown>>;
 
-function parseLine(text: string): Line | null {
+/** Null for what is no JSON object: no line of ours. */
+export function parseLine(text: string): Line | null {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Line) : null;
   } catch {
-    return null; // a torn line
+    return null;
   }
 }
 
 const text = (value: unknown): string | null => (typeof value === 'string' ? value : null);
+/** What many lines say, held once: a node may keep a million calls of a few functions. */
+const common = new Map<string, string>();
+function shared(value: unknown): string | null {
+  if (typeof value !== 'string') return null;
+  const known = common.get(value);
+  if (known === undefined && common.size < limits.sharedTexts) common.set(value, value);
+  return known ?? value;
+}
 const number = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
 const numberOrNull = (value: unknown): number | null => (typeof value === 'number' && Number.isFinite(value) ? value : null);
 const ms = (value: unknown): number => Math.round(number(value) * 1000);
 /** A line of an earlier version has no `boot_time`. */
-const bootOf = (bootId: unknown, bootTime: unknown): BootTime | null => (text(bootId) === null || numberOrNull(bootTime) === null ? null : {bootId: text(bootId)!, ms: ms(bootTime)});
+const bootOf = (bootId: unknown, bootTime: unknown): BootTime | null => (text(bootId) === null || numberOrNull(bootTime) === null ? null : {bootId: shared(bootId)!, ms: ms(bootTime)});
 const oneOf = <T>(choices: readonly T[], value: unknown): T | null => choices.find((choice) => choice === value) ?? null;
 
 function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' | 'leaveRunning'> | null {
-  const fnName = text(line.fn_name);
-  const role = text(line.role);
+  const fnName = shared(line.fn_name);
+  const role = shared(line.role);
   const fingerprint = text(line.fingerprint);
   if (fnName === null || role === null || fingerprint === null) return null;
   const accepted: Acceptance = {
@@ -187,7 +195,7 @@ function readAccepted(key: string, line: Line): Pick<JournalRecord, 'accepted' |
 }
 
 function readStarted(line: Line): StartedLine {
-  return {pid: number(line.pid), startTime: number(line.start_time), bootId: text(line.boot_id) ?? '', atMs: ms(line.time), boot: bootOf(line.boot_id, line.boot_time)};
+  return {pid: number(line.pid), startTime: number(line.start_time), bootId: shared(line.boot_id) ?? '', atMs: ms(line.time), boot: bootOf(line.boot_id, line.boot_time)};
 }
 
 function readEnded(line: Line, bootId: string | undefined): EndedLine {
@@ -216,22 +224,32 @@ function readOutcome(line: Line): OutcomeLine | null {
   };
 }
 
-/** Reads a journal; null if it has no whole `accepted` line, which means that nothing was started. */
-export function readJournal(key: string, content: string): JournalRecord | null {
-  const lines = content.split('\n').map(parseLine).filter((line) => line !== null);
-  const read = <T>(line: Line | undefined, decode: (line: Line) => T): T | null => (line === undefined ? null : decode(line));
-  const find = (event: string): Line | undefined => lines.find((line) => line.event === event);
-  const first = read(find('accepted'), (line) => readAccepted(key, line));
-  if (first === null) return null;
-  return {
-    ...first,
-    started: read(find('started'), readStarted),
-    stopCause: read(find('stopping'), ({cause}) => oneOf(stopCauses, cause)),
-    // The last one: a start that failed in exec is an exit first, and what it really was afterwards.
-    ended: read(lines.findLast(({event}) => event === 'ended'), (line) => readEnded(line, first.accepted.acceptedBoot?.bootId)),
-    outcome: read(find('outcome'), readOutcome),
-    torn: !content.endsWith('\n'),
-  };
+/** The lines of one call, in whatever order they come and however often: a log that is compacted copies them. */
+export class Journal {
+  private accepted: ReturnType<typeof readAccepted> = null;
+  private started: StartedLine | null = null;
+  private stopCause: StopCause | null = null;
+  private ended: Line | null = null;
+  private outcome: OutcomeLine | null = null;
+
+  constructor(private readonly key: string) {}
+
+  take(line: Line): this {
+    if (line.event === 'accepted') this.accepted ??= readAccepted(this.key, line);
+    else if (line.event === 'started') this.started ??= readStarted(line);
+    else if (line.event === 'stopping') this.stopCause ??= oneOf(stopCauses, line.cause);
+    // A start that failed in exec is an exit first, and what it really was afterwards.
+    else if (line.event === 'ended') this.ended = this.ended === null || text(line.errno) !== null ? line : this.ended;
+    else if (line.event === 'outcome') this.outcome ??= readOutcome(line);
+    return this;
+  }
+
+  /** Null without an `accepted` line, which means that nothing was started. */
+  get record(): JournalRecord | null {
+    const {accepted, started, stopCause, ended, outcome} = this;
+    if (accepted === null) return null;
+    return {...accepted, started, stopCause, ended: ended && readEnded(ended, accepted.accepted.acceptedBoot?.bootId), outcome};
+  }
 }
 
 /** The ending that an `outcome` line tells of. The `ended` line before it says more of a start that failed, if it is there. */

@@ -5,6 +5,8 @@ import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles} from './journal';
 import type {Acceptance, Call} from './call-record';
 import type {FunctionSpec, Spawner} from './spawner';
+import {tombstoneLine} from './tombstones';
+import type {Tombstone} from './tombstones';
 
 /** What the files of a new call have come to. */
 export interface Begun {
@@ -42,14 +44,18 @@ export class Journaling {
   }
 
   stopping(call: Call, cause: StopCause, by: string): void {
-    this.name(call); // else there may be nothing yet to append to
-    if (call.accepted.spooled) this.files.append(call.accepted.key, stoppingLine(cause, by, wallMs()));
+    // Before anybody hears of it: who was told that a call is being stopped must not see it go on after a crash.
+    if (call.accepted.spooled) this.files.putOnFile(call.accepted.key, stoppingLine(cause, by, wallMs()));
   }
 
-  /** `torn`: the last line of the journal was cut short. */
-  outcome(call: Call, torn: boolean): void {
+  outcome(call: Call): void {
     const line = call.accepted.spooled ? outcomeLine(call) : null;
-    if (line !== null) this.files.append(call.accepted.key, (torn ? '\n' : '') + line);
+    if (line !== null) this.files.append(call.accepted.key, line);
+  }
+
+  /** The call is gone, and its tombstone takes its place: before its files go, or a crash in between would make its request ID good for a second run. */
+  buried(tombstone: Tombstone): void {
+    this.files.append(tombstone.key, tombstoneLine(tombstone));
   }
 
   /** An urgent call must know before its start whether it can have a journal: it does without. */

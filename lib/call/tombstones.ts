@@ -10,6 +10,7 @@ import {limits} from '../base/limits';
 import {isOutcome} from '../base/outcome';
 import type {Outcome} from '../base/outcome';
 import {parseCallId} from './call-id';
+import type {Line} from './journal';
 
 export interface Tombstone {
   readonly key: string;
@@ -45,6 +46,10 @@ export class Tombstones {
     this.purge();
   }
 
+  has(key: string): boolean {
+    return this.byKey.has(key);
+  }
+
   get(key: string): Tombstone | undefined {
     this.purge();
     return this.byKey.get(key)?.tombstone;
@@ -68,29 +73,25 @@ export class Tombstones {
   }
 }
 
+/** The line that a tombstone is on file as. */
 export function tombstoneLine(tombstone: Tombstone): string {
-  return `${JSON.stringify({
+  return JSON.stringify({
+    event: 'buried',
+    request_id: tombstone.requestId,
+    role: tombstone.role,
     time: tombstone.buriedAtMs / 1000,
     ...(tombstone.buriedBoot === null ? {} : {boot_id: tombstone.buriedBoot.bootId, boot_time: tombstone.buriedBoot.ms / 1000}),
     id: tombstone.callId,
-    key: tombstone.key,
     fn_name: tombstone.fnName,
-    role: tombstone.role,
-    request_id: tombstone.requestId,
     outcome: tombstone.outcome,
-  })}\n`;
+  });
 }
 
-/** Null for a line that is torn or none of ours. */
-export function readTombstone(line: string): Tombstone | null {
-  try {
-    const value = JSON.parse(line) as Record<string, unknown>;
-    const {id, key, fn_name: fnName, role, request_id: requestId, outcome, time, boot_id: bootId, boot_time: bootTime} = value;
-    if (typeof id !== 'string' || typeof key !== 'string' || typeof fnName !== 'string' || typeof role !== 'string') return null;
-    if (!isOutcome(outcome) || typeof time !== 'number' || parseCallId(id)?.key !== key) return null;
-    const buriedBoot = typeof bootId === 'string' && typeof bootTime === 'number' ? {bootId, ms: Math.round(bootTime * 1000)} : null;
-    return {key, callId: id, fnName, role, requestId: typeof requestId === 'string' ? requestId : null, outcome, buriedAtMs: time * 1000, buriedBoot};
-  } catch {
-    return null;
-  }
+/** Null for a line that is none of ours. */
+export function readTombstone(key: string, line: Line): Tombstone | null {
+  const {id, fn_name: fnName, role, request_id: requestId, outcome, time, boot_id: bootId, boot_time: bootTime} = line;
+  if (typeof id !== 'string' || typeof fnName !== 'string' || typeof role !== 'string') return null;
+  if (!isOutcome(outcome) || typeof time !== 'number' || parseCallId(id)?.key !== key) return null;
+  const buriedBoot = typeof bootId === 'string' && typeof bootTime === 'number' ? {bootId, ms: Math.round(bootTime * 1000)} : null;
+  return {key, callId: id, fnName, role, requestId: typeof requestId === 'string' ? requestId : null, outcome, buriedAtMs: time * 1000, buriedBoot};
 }

@@ -1,13 +1,13 @@
 /** At the start: every call of an earlier noded that is neither forgotten nor expired is known again (DESIGN.md section 5). */
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Log} from '../base/log';
 import type {CallTable} from '../call/call-table';
 import type {JournalRecord} from '../call/journal';
 import type {FunctionSpec} from '../call/spawner';
-import {readTombstone} from '../call/tombstones';
 import type {Catalog} from '../proc/catalog';
 import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
-import {recoverCalls} from '../proc/recovery';
+import {readLog, recoverCalls} from '../proc/recovery';
 import type {Spool} from '../proc/spool';
 import type {ChosenSpawner} from './spawner-choice';
 
@@ -31,15 +31,13 @@ function specOf({accepted, leaveRunning}: JournalRecord, {catalog, maxOutputByte
 
 export async function takeOver(options: TakeOverOptions): Promise<void> {
   const {table, catalog, spool, trees, chosen, newScanner, log} = options;
-  const buried = new Set<string>();
-  for (const line of spool.tombstones()) {
-    const tombstone = readTombstone(line);
-    if (tombstone === null) continue;
-    table.index.addTombstone(tombstone);
-    buried.add(tombstone.key);
-  }
+  const isLive = (key: string): boolean => chosen.live.has(key);
+  const onFile = await readLog({spool, log, isLive});
+  for (const tombstone of onFile.tombstones) table.index.addTombstone(tombstone);
   const maxOutputBytes = (fnName: string): number => catalog.get(fnName)?.spec.maxOutputBytes ?? options.maxOutputBytes;
-  const recovered = await recoverCalls({spool, trees, newScanner, maxOutputBytes, isBuried: (key) => buried.has(key), isLive: (key) => chosen.live.has(key)});
+  // Signals that came while all that was read are heard before the port is open.
+  await nextTurn();
+  const recovered = await recoverCalls(onFile, {spool, trees, newScanner, maxOutputBytes, isLive});
   for (const {record, ending} of recovered) {
     const {key} = record.accepted;
     if (ending !== null) table.restore(record, ending);
@@ -48,4 +46,5 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
   const count = (matches: (kind: string | undefined) => boolean): number => recovered.filter(({ending}) => matches(ending?.kind)).length;
   const facts = {calls: recovered.length, running: count((kind) => kind === undefined), lost: count((kind) => kind === 'lost')};
   if (recovered.length > 0) log.info(facts, 'took over the calls of an earlier noded');
+  spool.log.compact(table.index);
 }

@@ -241,7 +241,7 @@ class ChildFunction implements FunctionProcess, WitnessSink {
   }
 
   private journal(line: string): void {
-    if (this.request.spooled) this.spawner.options.spool.append(this.request.key, line);
+    if (this.request.spooled) this.spawner.options.spool.putOnFile(this.request.key, line);
   }
 
   private warn(message: string): void {

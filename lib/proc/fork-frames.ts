@@ -8,13 +8,17 @@ import type {BootTime, Moment} from '../base/boot-clock';
 import {errnoName} from '../base/errors';
 import {signalName} from '../base/outcome';
 import {isKey} from '../call/call-id';
+import type {NotedOutput} from '../call/journal';
 import type {FunctionSpec} from '../call/spawner';
 import {namePattern} from './catalog';
-import type {Output} from './recent-outputs';
 
-/** Of this noded's fork servers. One of the version before has no moments but the wall clock's at an end; its calls are taken over all the same. */
-export const frameVersion = 3;
-export const isKnownVersion = (version: number): boolean => version === frameVersion || version === 2;
+/**
+ * Of this noded's fork servers. One of version 3 makes a journal of each call, in the place of lines of the log; one of
+ * version 2 has no moments but the wall clock's at an end, too. Their calls are taken over all the same.
+ */
+export const frameVersion = 4;
+export const isKnownVersion = (version: number): boolean => version >= 2 && version <= frameVersion;
+export const writesLog = (version: number): boolean => version >= 4;
 const maxFrameBytes = 128 * 1024;
 const keyBytes = 16;
 
@@ -28,7 +32,7 @@ export interface StartFrame {
   readonly spooled: boolean;
   /** Arguments that go along; null if they are in `<key>.args`. */
   readonly args: Uint8Array | null;
-  /** The first line of the journal, which the fork server is to make; null if there is one, or is to be none. */
+  /** The first line of the call, sealed, which the fork server is to append; null if it is there, or is to be none. */
   readonly accepted: string | null;
   /** Report a program that is being written as a failure, and not as busy. */
   readonly lastTry: boolean;
@@ -42,6 +46,7 @@ export type ForkerFrame =
   | {readonly type: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Buffer}
   | EndedFrame
   | {readonly type: 'busy'; readonly key: string}
+  | {readonly type: 'segment'; readonly number: number}
   | {readonly type: 'message'; readonly text: string};
 
 /** A process that runs. */
@@ -65,8 +70,8 @@ export interface EndedFrame extends Moment {
   /** Null if the file has gone. */
   readonly stdoutBytes: number | null;
   readonly stderrBytes: number | null;
-  /** What it wrote, if that stands in the journal and in no files. */
-  readonly noted: Output | null;
+  /** What it wrote, if that stands in its `ended` line and in no files: plain ASCII. */
+  readonly noted: NotedOutput | null;
 }
 
 /** Length and type. */
@@ -135,6 +140,13 @@ export function writeSignal(key: string, what: 'terminate' | 'kill'): Buffer {
   return frame('K', Buffer.concat([Buffer.from(key, 'latin1'), Buffer.from([what === 'kill' ? 2 : 1])]));
 }
 
+/** The segment of the log that is appended to from now on. */
+export function writeSegment(number: number): Buffer {
+  const body = Buffer.allocUnsafe(4);
+  body.writeUInt32LE(number);
+  return frame('G', body);
+}
+
 export function writeQuit(): Buffer {
   return frame('Q', Buffer.alloc(0));
 }
@@ -153,6 +165,7 @@ const bodySizes: Readonly<Record<string, readonly [bytes: number, how: 'exactly'
   O: [keyBytes + 1, 'at least'],
   E: [keyBytes + 55, 'at least'],
   B: [keyBytes, 'exactly'],
+  G: [4, 'exactly'],
   M: [0, 'at least'],
 };
 
@@ -178,10 +191,9 @@ function readSize(body: Buffer, at: number): number | null {
 /** A fork server and its daemon live in one boot. */
 const readBoot = (body: Buffer, at: number): BootTime => ({bootId, ms: Number(body.readBigInt64LE(at))});
 
-function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): Output {
+function readNoted(body: Buffer, at: number, stdoutBytes: number, stderrBytes: number): NotedOutput {
   if (body.length !== at + stdoutBytes + stderrBytes) throw new FrameError(`a frame of type E with ${body.length - at} bytes of output instead of ${stdoutBytes + stderrBytes}`);
-  const bytes = Buffer.from(body.subarray(at)); // not a part of a larger one that it would keep alive
-  return {stdout: bytes.subarray(0, stdoutBytes), stderr: bytes.subarray(stdoutBytes)};
+  return {stdout: body.toString('latin1', at, at + stdoutBytes), stderr: body.toString('latin1', at + stdoutBytes)};
 }
 
 function nameOf(body: Buffer): string {
@@ -234,6 +246,8 @@ function readFrame(type: string, body: Buffer): ForkerFrame {
       return readEnded(body);
     case 'B':
       return {type: 'busy', key: keyOf(body)};
+    case 'G':
+      return {type: 'segment', number: body.readUInt32LE(0)};
     default:
       return {type: 'message', text: body.toString()};
   }

@@ -5,24 +5,25 @@
 import type {Socket} from 'node:net';
 import {setTimeout as pause} from 'node:timers/promises';
 import {Alarm} from '../base/alarm';
-import {momentNow, momentOf} from '../base/boot-clock';
+import {momentNow} from '../base/boot-clock';
 import {monotonicMs} from '../base/duration';
 import {messageOf} from '../base/errors';
 import {limits} from '../base/limits';
-import type {Ending, KnownSizes} from '../base/outcome';
-import {readJournal} from '../call/journal';
-import type {JournalRecord} from '../call/journal';
+import type {KnownSizes} from '../base/outcome';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
 import {RecentEnds, newRunning} from './fork-call';
 import type {LiveCall, Running} from './fork-call';
-import {FrameReader, frameVersion, isKnownVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from './fork-frames';
+import {settle} from './fork-settlement';
+import {FrameReader, frameVersion, isKnownVersion, maxInlineArgsBytes, writeQuit, writeSegment, writeSignal, writeStart, writesLog} from './fork-frames';
 import type {EndedFrame, ForkerFrame} from './fork-frames';
 import {isWithoutForkServer, reachForkServer} from './fork-server';
 import type {ForkServerProgram} from './fork-server';
-import {conclude, endingOfLost, endingOfProcess, sizesOnFile} from './ending';
+import {EarlierForker} from './earlier-forker';
+import {endingOfProcess} from './ending';
 import type {EndingOptions} from './ending';
 import type {OutputScanner} from './output';
+import {sealLine} from './log-lines';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
 
@@ -48,6 +49,8 @@ export class ForkSpawner implements Spawner {
   private readonly recentEnds = new RecentEnds();
   private outgoing: Buffer[] = [];
   private closing = false;
+  /** Stands in for the fork server where that knows nothing of the log; else null. */
+  private earlier: EarlierForker | null = null;
 
   constructor(private readonly options: ForkSpawnerOptions) {}
 
@@ -133,7 +136,10 @@ export class ForkSpawner implements Spawner {
   }
 
   private sendStart({start, tries}: Running): void {
-    if (start !== null) this.send(writeStart({...start, lastTry: tries >= limits.busyProgramTries}));
+    if (start === null) return;
+    const {key, accepted} = start;
+    const line = accepted === null || this.earlier !== null ? this.earlier?.firstLine(accepted) ?? null : sealLine(key, accepted);
+    this.send(writeStart({...start, accepted: line, lastTry: tries >= limits.busyProgramTries}));
   }
 
   /** What is sent in one turn of the loop leaves in one write. Without a connection nothing is kept: what still counts is sent again. */
@@ -176,10 +182,13 @@ export class ForkSpawner implements Spawner {
     if (frame.type === 'message') return this.options.log.warn({}, `the fork server says: ${frame.text}`);
     if (frame.type === 'built_in') return void this.names.add(frame.name);
     if (frame.type === 'live') return void this.live.set(frame.key, frame);
+    if (frame.type === 'segment') return this.options.spool.log.usedFrom(frame.number);
     if (frame.type === 'welcome') {
-      if (!isKnownVersion(frame.version)) return this.partWith(socket, frame.version);
+      const isOurs = frame.version === frameVersion;
+      if (!isOurs && (this.live.size === 0 || !isKnownVersion(frame.version))) return this.partWith(socket, frame.version);
       this.socket = socket;
       this.builtIns = new Set(this.names);
+      this.shareLog(frame.version);
       this.unavailable = null;
       for (const [key, live] of this.live) this.attach(this.running.get(key), live);
       return introduced();
@@ -193,7 +202,18 @@ export class ForkSpawner implements Spawner {
     else void this.ended(running, frame);
   }
 
-  /** Of a later noded. With nothing to do it makes way; its calls cannot be taken over, and may go on. */
+  /** Before any start: no line goes to a segment that is read no more. */
+  private shareLog(version: number): void {
+    const {log} = this.options.spool;
+    this.earlier = writesLog(version) ? null : new EarlierForker(this.options.spool);
+    log.usedFrom(this.earlier === null ? 0 : Infinity);
+    log.onSegment = (number) => {
+      if (this.earlier === null) this.send(writeSegment(number));
+    };
+    log.onSegment(log.current);
+  }
+
+  /** Of another version. With nothing to do it makes way; the calls of a later one cannot be taken over, and may go on. */
   private partWith(socket: Socket, version: number): never {
     if (this.live.size === 0) socket.write(writeQuit());
     throw new Error(`it speaks version ${version}, and this noded ${frameVersion}; calls that run there: ${this.live.size}`);
@@ -206,7 +226,9 @@ export class ForkSpawner implements Spawner {
     if (running.wanted !== null) this.send(writeSignal(running.key, running.wanted));
   }
 
-  private started(running: Running, {pid, startTime, at}: LiveCall): void {
+  private started(running: Running, live: LiveCall): void {
+    const {pid, startTime, at} = live;
+    this.earlier?.started(running, live);
     // A signal that came before could not find it.
     const again = running.tries > 1;
     Object.assign(running, {pid, startTime, start: null});
@@ -230,8 +252,9 @@ export class ForkSpawner implements Spawner {
     const {exitCode, signal, errno, stage, atMs, boot, noted} = frame;
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
     if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
-    if (noted !== null) spool.recent.keep(key, noted);
+    if (noted !== null) spool.keepNoted(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs, boot} : {errno, stage, atMs, boot};
+    this.earlier?.ended(running, ended, frame);
     const sizes: KnownSizes = spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key);
     running.sink.ended(await endingOfProcess(key, ended, sizes, this.endingOptions(running)));
   }
@@ -269,32 +292,9 @@ export class ForkSpawner implements Spawner {
     await this.settle([...this.running.values()].filter(({key}) => !this.live.has(key)));
   }
 
-  /** Calls that no fork server has any more: what the journal says of them, or `lost` once their processes are dead. */
+  /** Calls that no fork server has any more. */
   private async settle(gone: readonly Running[]): Promise<void> {
-    const {trees} = this.options;
-    for (const running of gone) {
-      this.running.delete(running.key);
-      const started = this.recordOf(running)?.started ?? null;
-      if (running.pid === 0 && started !== null) this.started(running, {...started, at: momentOf(started)});
-      const {key, pid, startTime, leaveRunning} = running;
-      // A start that the fork server died over has no journal yet, and its end is to be written to one.
-      if (running.pid === 0 && running.start !== null && running.start.accepted !== null) this.options.spool.putOnFile(running.key, running.start.accepted);
-      // What a `leave_running` function started may go on; the function process itself has nobody to report to.
-      if (leaveRunning) trees.killLeader({key, pid, startTime});
-      else trees.sweep({key, pid, startTime, mayBeStarting: pid === 0});
-    }
-    await trees.idle();
-    for (const running of gone) running.sink.ended(await this.endingOnFile(running));
-  }
-
-  private recordOf({key, spooled}: Running): JournalRecord | null {
-    return readJournal(key, (spooled ? this.options.spool.journal(key) : null) ?? '');
-  }
-
-  private async endingOnFile(running: Running): Promise<Ending> {
-    const ended = this.recordOf(running)?.ended ?? null;
-    const {spool} = this.options;
-    if (ended === null) return endingOfLost(running.key, 'the fork server died under it', spool);
-    return conclude(running.key, ended, sizesOnFile(ended, spool, running.key), this.endingOptions(running));
+    for (const {key} of gone) this.running.delete(key);
+    await settle(gone, this.options, (running, live) => this.started(running, live), (running) => this.endingOptions(running));
   }
 }

@@ -3,14 +3,75 @@
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
 import {ageMs, bootId} from '../base/boot-clock';
+import {errnoOf, messageOf} from '../base/errors';
 import type {Ending, KnownSizes} from '../base/outcome';
 import {acceptedMoment} from '../call/call-record';
-import {endingOf, readJournal} from '../call/journal';
+import {Journal, endingOf, parseLine} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
+import {readTombstone} from '../call/tombstones';
+import type {Tombstone} from '../call/tombstones';
+import type {EarlierLines} from './earlier-journals';
 import {conclude, endingOfLost, sizesOnFile} from './ending';
 import type {OutputScanner} from './output';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
+
+/** All that the log tells. */
+export interface OnFile {
+  readonly journals: ReadonlyMap<string, Journal>;
+  /** In order of burial. */
+  readonly tombstones: readonly Tombstone[];
+}
+
+export interface ReadingOptions {
+  readonly spool: Spool;
+  readonly log: {warn(fields: object, message: string): void};
+  /** Whether the fork server says that it runs: asked before the log is read, so an end in between is on file. */
+  readonly isLive: (key: string) => boolean;
+}
+
+/** Reads the log, and carries over to it what a noded of before the log has left. */
+export async function readLog({spool, log, isLive}: ReadingOptions): Promise<OnFile> {
+  const journals = new Map<string, Journal>();
+  const tombstones = new Map<string, Tombstone>();
+  const take = (key: string, json: string): void => {
+    const line = parseLine(json);
+    if (line === null) return;
+    const tombstone = line.event === 'buried' ? readTombstone(key, line) : null;
+    if (tombstone !== null) tombstones.set(key, tombstone);
+    else (journals.get(key) ?? addTo(journals, key)).take(line);
+  };
+  await spool.log.read(({key, json}) => take(key, json));
+  const {earlier} = spool;
+  const carryOver = ({key, lines}: EarlierLines): void => {
+    for (const line of lines) take(key, line);
+    spool.log.appendNow(key, lines);
+  };
+  try {
+    for (const one of earlier.buried()) carryOver(one);
+    earlier.removeTombstones();
+    for (const one of earlier.journals()) {
+      carryOver(one);
+      // Its fork server, of that time too, goes on with it.
+      if (!isLive(one.key)) earlier.remove(one.key);
+    }
+  } catch (error) {
+    // Without room they stay where they are, for the next start.
+    log.warn({errno: errnoOf(error)}, `cannot carry over the journals of an earlier noded to the log: ${messageOf(error)}`);
+    for (const {key, lines} of [...earlier.buried(), ...earlier.journals()]) for (const line of lines) take(key, line);
+  }
+  return {journals, tombstones: oldestFirst([...tombstones.values()], ({buriedAtMs, buriedBoot}) => ageMs({atMs: buriedAtMs, boot: buriedBoot}))};
+}
+
+function addTo(journals: Map<string, Journal>, key: string): Journal {
+  const journal = new Journal(key);
+  journals.set(key, journal);
+  return journal;
+}
+
+function oldestFirst<T>(items: readonly T[], age: (item: T) => number): readonly T[] {
+  return items.map((item) => ({item, age: age(item)})).sort((a, b) => b.age - a.age).map(({item}) => item);
+}
 
 export interface Recovered {
   readonly record: JournalRecord;
@@ -24,40 +85,41 @@ export interface RecoveryOptions {
   readonly newScanner: () => OutputScanner;
   /** The limit of the present configuration; the one that a call was started with is not on file. */
   readonly maxOutputBytes: (fnName: string) => number;
-  /** Whether a call has a tombstone: then it is gone, although noded died before its files were. */
-  readonly isBuried: (key: string) => boolean;
-  /** Whether the fork server says that it runs: asked before the journals are read, so an end in between is on file. */
   readonly isLive: (key: string) => boolean;
 }
 
-/** Reads all journals, in order of acceptance, and kills what is left of calls that nobody has any more. */
-export async function recoverCalls(options: RecoveryOptions): Promise<readonly Recovered[]> {
+/** All calls that are on file and not buried, in order of acceptance; kills what is left of calls that nobody has any more. */
+export async function recoverCalls({journals, tombstones}: OnFile, options: RecoveryOptions): Promise<readonly Recovered[]> {
+  const {spool, trees} = options;
   const found: {readonly record: JournalRecord; readonly ending: Ending | null | 'lost'}[] = [];
-  for (const {key, content} of options.spool.journals()) {
-    const record = options.isBuried(key) ? null : readJournal(key, content);
-    if (record === null) options.spool.remove(key);
-    else found.push({record, ending: await endingFor(record, options)});
+  const buried = new Set(tombstones.map(({key}) => key));
+  for (const [key, journal] of journals) {
+    const record = buried.has(key) ? null : journal.record;
+    if (record !== null) found.push({record, ending: await endingFor(record, options)});
   }
-  await options.trees.idle();
-  // Only now: they may have written until they were killed.
-  const recovered = found.map(({record, ending}) => ({record, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', options.spool) : ending}));
-  const ages = new Map(recovered.map((one) => [one, ageMs(acceptedMoment(one.record.accepted))]));
-  return recovered.sort((a, b) => ages.get(b)! - ages.get(a)!);
+  const known = new Set(found.map(({record}) => record.accepted.key));
+  spool.sweep((key) => known.has(key));
+  // They may write until they are killed. Nobody waits for what others left behind.
+  if (found.some(({ending}) => ending === 'lost')) await trees.idle();
+  const recovered = found.map(({record, ending}) => ({record, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', spool) : ending}));
+  return oldestFirst(recovered, ({record}) => ageMs(acceptedMoment(record.accepted)));
 }
 
 async function endingFor(record: JournalRecord, options: RecoveryOptions): Promise<Ending | null | 'lost'> {
   const {spool, trees, newScanner, maxOutputBytes, isLive} = options;
+  const {ended, outcome} = record;
   const {key, fnName} = record.accepted;
-  if (record.outcome !== null) {
+  if (ended !== null && 'noted' in ended && ended.noted !== undefined) spool.keepNoted(key, ended.noted);
+  if (outcome !== null) {
     // Its process was reaped, so its pid may be anybody's by now; only the key still tells what it left behind.
     if (!record.leaveRunning) trees.sweep({key, pid: 0, startTime: null});
     return endingOf(record);
   }
-  if (record.ended === null && isLive(key)) return null;
+  if (ended === null && isLive(key)) return null;
   killLeftovers(record, trees);
-  if (record.ended === null) return 'lost';
-  const sizes = sizesOnFile(record.ended, spool, key);
-  return conclude(key, record.ended, sizes, {files: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
+  if (ended === null) return 'lost';
+  const sizes = sizesOnFile(ended, spool, key);
+  return conclude(key, ended, sizes, {files: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
 }
 
 /** Output that stands in the journal was judged under the limit of its day, and would have an outcome on file had it been too large. */

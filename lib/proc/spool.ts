@@ -1,5 +1,6 @@
 /**
- * The files of a call, in `<run_dir>/calls/` (DESIGN.md section 5). Small reads, appends and creations are
+ * What is on file of calls (DESIGN.md section 5): their lines in the log, and in `<run_dir>/calls/` what they are given
+ * and what they write, as far as that is too much for a line. Small reads, appends and creations are
  * synchronous on purpose: on the run directory's filesystem they take some microseconds, less than the way
  * to a thread and back, and nothing can come between them. What may be large is read in slices.
  */
@@ -11,17 +12,18 @@ import {NodedError, errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {KnownSizes, OutputSizes} from '../base/outcome';
 import {isKey} from '../call/call-id';
-import {readJournal} from '../call/journal';
-import type {CallFiles, NotedOutput} from '../call/journal';
+import {Journal, parseLine} from '../call/journal';
+import type {CallFiles, JournalRecord, NotedOutput} from '../call/journal';
 import {Slices} from '../call/slices';
+import {CallLog} from './call-log';
+import {EarlierJournals} from './earlier-journals';
 import {RecentOutputs} from './recent-outputs';
 import type {Output} from './recent-outputs';
 import {makePrivateDirectory} from './run-dir';
-import {TombstoneFile} from './tombstone-file';
 
 const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
 const ownerOnly = 0o600;
-const kinds = ['args', 'out', 'err', 'call'] as const;
+const kinds = ['args', 'out', 'err'] as const;
 type Kind = (typeof kinds)[number];
 
 /** Errors that mean: no room, or no way to get any. */
@@ -55,9 +57,10 @@ export class Spool implements CallFiles {
   private readonly directory: string;
   /** Output of urgent calls that had no files. */
   private readonly unspooled = new Map<string, Output>();
-  /** Journals whose last append was cut short: the next one begins a new line. */
-  private readonly torn = new Set<string>();
-  private readonly tombstoneFile: TombstoneFile;
+  /** Little output, which stands in the log and is not read from there: text, because a Buffer takes more than it holds. */
+  private readonly noted = new Map<string, NotedOutput>();
+  readonly log: CallLog;
+  readonly earlier: EarlierJournals;
   private readonly removing = new Slices<Removal>(({key, left}) => this.unlink(key, left));
   readonly recent = new RecentOutputs();
   private freeBytes = Infinity;
@@ -65,15 +68,19 @@ export class Spool implements CallFiles {
 
   constructor(private readonly options: SpoolOptions) {
     this.directory = join(options.runDir, 'calls');
-    this.tombstoneFile = new TombstoneFile(options);
     makePrivateDirectory(this.directory);
+    this.log = new CallLog(options);
+    this.earlier = new EarlierJournals(options);
   }
 
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void {
-    if (!urgent && this.free() < this.options.minFreeBytes + (args?.byteLength ?? 0)) throw new NodedError('spool_full');
+    // An urgent call that finds no room where it thought there was would have no result.
+    if (urgent) this.freeCheckedAt = -Infinity;
+    const least = urgent ? limits.leastFreeBytes : Math.max(limits.leastFreeBytes, this.options.minFreeBytes);
+    if (this.free() < least + (args?.byteLength ?? 0)) throw new NodedError('spool_full');
     try {
       if (args !== null) this.writeNew(key, 'args', args);
-      if (line !== null) this.writeNew(key, 'call', Buffer.from(line));
+      if (line !== null) this.log.appendNow(key, [line]);
     } catch (error) {
       this.unlink(key);
       throw this.refusal(key, errnoOf(error));
@@ -82,12 +89,18 @@ export class Spool implements CallFiles {
 
   putOnFile(key: string, line: string): void {
     try {
-      this.writeNew(key, 'call', Buffer.from(line));
+      this.log.appendNow(key, [line]);
     } catch (error) {
-      // Who makes it may have been killed before its line was written, or in the middle of it.
-      if (errnoOf(error) !== 'EEXIST') this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the journal of a call: ${messageOf(error)}`);
-      else if (readJournal(key, this.journal(key) ?? '') === null) this.append(key, `\n${line}`);
+      this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
     }
+  }
+
+  append(key: string, line: string): void {
+    this.log.append(key, line);
+  }
+
+  flushLines(): void {
+    this.log.flush();
   }
 
   /** What to say of a call whose files could not be made. */
@@ -95,23 +108,6 @@ export class Spool implements CallFiles {
     this.restoreDirectory(errno);
     this.options.log.warn({key, errno}, `cannot make the files of a call: ${errno}`);
     return new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
-  }
-
-  append(key: string, line: string): void {
-    const bytes = Buffer.from(this.torn.has(key) ? `\n${line}` : line);
-    try {
-      const fd = openSync(this.path(key, 'call'), O_WRONLY | O_APPEND | O_NOFOLLOW);
-      try {
-        const written = writeSync(fd, bytes);
-        if (written < bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were written`);
-        this.torn.delete(key);
-      } finally {
-        closeSync(fd);
-      }
-    } catch (error) {
-      this.torn.add(key);
-      this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the journal of a call: ${messageOf(error)}`);
-    }
   }
 
   /** Opens what becomes fd 0, 1 and 2 of the function process. Throws the system's error; nothing stays open then. */
@@ -156,22 +152,28 @@ export class Spool implements CallFiles {
     this.unspooled.set(key, output);
   }
 
+  /** What its `ended` line says that a function wrote; kept as long as the call is. */
+  keepNoted(key: string, output: NotedOutput): void {
+    this.noted.set(key, output);
+  }
+
   /** The whole stdout of a call that has ended, of `length` bytes. */
   readStdout(key: string, length: number): Buffer {
     const bytes = this.read(key, 'stdout', 0, length);
-    if (length <= limits.maxRecentBytes && bytes.length === length && this.recent.get(key) === undefined) this.recent.keep(key, {stdout: bytes});
+    if (length <= limits.maxRecentBytes && bytes.length === length && !this.noted.has(key) && this.recent.get(key) === undefined) this.recent.keep(key, {stdout: bytes});
     return bytes;
   }
 
   /** Up to `length` bytes of stdout or stderr from `from` on. */
   read(key: string, stream: 'stdout' | 'stderr', from: number, length: number): Buffer {
-    const kept = this.unspooled.get(key)?.[stream] ?? this.recent.get(key)?.[stream];
+    const noted = this.noted.get(key)?.[stream];
+    const kept = noted === undefined ? (this.unspooled.get(key)?.[stream] ?? this.recent.get(key)?.[stream]) : Buffer.from(noted);
     if (kept !== undefined) return kept.subarray(from, from + length);
     let fd: number;
     try {
       fd = openSync(this.path(key, stream === 'stdout' ? 'out' : 'err'), O_RDONLY | O_NOFOLLOW);
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return this.readNoted(key, stream).subarray(from, from + length);
+      if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0); // fewer bytes than there were, for whoever counts
       throw error;
     }
     try {
@@ -182,12 +184,6 @@ export class Spool implements CallFiles {
     }
   }
 
-  /** What a journal says that the function wrote; nothing if it does not say. */
-  private readNoted(key: string, stream: keyof NotedOutput): Buffer {
-    const ended = readJournal(key, this.journal(key) ?? '')?.ended ?? null;
-    return Buffer.from(ended !== null && 'noted' in ended ? (ended.noted?.[stream] ?? '') : '');
-  }
-
   /** The first `length` bytes of stdout as a stream; for results that are too large to hold. */
   stream(key: string, length: number): ReadStream {
     return createReadStream('', {fd: this.openStdout(key), start: 0, end: length - 1, highWaterMark: limits.scanSliceBytes});
@@ -195,36 +191,42 @@ export class Spool implements CallFiles {
 
   remove(key: string, sizes: OutputSizes | null = null): void {
     this.unspooled.delete(key);
+    this.noted.delete(key);
     this.recent.delete(key);
-    this.torn.delete(key);
     // After `trim` a call has no other files; to unlink what is not there costs more than what is.
-    this.removing.add({key, left: sizes === null ? kinds : kinds.filter((kind) => kind === 'call' || (sizes.inJournal !== true && hasBytes(kind, sizes)))});
+    this.removing.add({key, left: sizes === null ? kinds : sizes.inJournal === true ? [] : kinds.filter((kind) => hasBytes(kind, sizes))});
   }
 
-  /** Removes now what is still to be removed: the daemon ends. */
+  /** Does now what is still to be written and removed: the daemon ends. */
   flush(): void {
+    this.log.flush();
     this.removing.flush();
   }
 
-  bury(line: string): void {
-    this.tombstoneFile.append(line);
-  }
-
-  tombstones(): Generator<string> {
-    return this.tombstoneFile.lines();
-  }
-
-  /** Every journal on file; and removes what has none, which no call needs. */
-  *journals(): Generator<{readonly key: string; readonly content: string}> {
-    const names = readdirSync(this.directory);
-    const keys = new Set(names.filter((name) => name.endsWith('.call')).map((name) => name.slice(0, -5)).filter(isKey));
-    for (const name of names) {
-      const [key = '', kind] = name.split('.');
-      if (isKey(key) && !keys.has(key) && kinds.some((known) => known === kind)) this.unlinkOne(key, kind as Kind);
-    }
+  /** What is on file of these calls, whose fork server is dead. */
+  async find(keys: ReadonlySet<string>): Promise<ReadonlyMap<string, JournalRecord>> {
+    const journals = new Map([...keys].map((key) => [key, new Journal(key)]));
+    const take = (key: string, json: string): void => {
+      const line = journals.has(key) ? parseLine(json) : null;
+      if (line !== null) journals.get(key)!.take(line);
+    };
+    await this.log.read(({key, json}) => take(key, json));
+    // It may have been one of before the log.
     for (const key of keys) {
-      const content = this.journal(key);
-      if (content !== null) yield {key, content};
+      for (const line of this.earlier.linesOf(key)) {
+        take(key, line);
+        this.putOnFile(key, line);
+      }
+      this.earlier.remove(key);
+    }
+    return new Map([...journals].flatMap(([key, {record}]) => (record === null ? [] : [[key, record]])));
+  }
+
+  /** Removes the files of calls that are not on file. */
+  sweep(isKnown: (key: string) => boolean): void {
+    for (const name of readdirSync(this.directory)) {
+      const [key = '', kind] = name.split('.');
+      if (isKey(key) && !isKnown(key) && kinds.some((known) => known === kind)) this.unlinkOne(key, kind as Kind);
     }
   }
 
@@ -233,6 +235,7 @@ export class Spool implements CallFiles {
     // Once a while is enough: min_free leaves room for what is written in between.
     if (monotonicMs() - this.freeCheckedAt > limits.freeCheckMs) {
       this.freeCheckedAt = monotonicMs();
+      this.log.look();
       try {
         const {bavail, bsize} = statfsSync(this.directory);
         this.freeBytes = bavail * bsize;
@@ -248,9 +251,9 @@ export class Spool implements CallFiles {
   private restoreDirectory(errno: string): void {
     if (errno !== 'ENOENT') return;
     this.freeCheckedAt = -Infinity;
-    this.tombstoneFile.close();
     try {
       for (const path of [this.options.runDir, this.directory]) makePrivateDirectory(path);
+      this.log.restore();
     } catch (error) {
       this.options.log.warn({}, messageOf(error));
     }
@@ -269,23 +272,6 @@ export class Spool implements CallFiles {
     }
   }
 
-  /** Null for what is no readable file: one bad journal must not keep noded from starting. */
-  journal(key: string): string | null {
-    try {
-      const fd = openSync(this.path(key, 'call'), O_RDONLY | O_NOFOLLOW);
-      try {
-        const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limits.maxJournalBytes));
-        return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
-      } finally {
-        closeSync(fd);
-      }
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') this.options.log.warn({key, errno: errnoOf(error)}, `cannot read the journal of a call: ${messageOf(error)}`);
-      return null;
-    }
-  }
-
-  /** The journal last: what is left of a call without one is swept at the next start. */
   private unlink(key: string, left: readonly Kind[] = kinds): void {
     for (const kind of left) this.unlinkOne(key, kind);
   }

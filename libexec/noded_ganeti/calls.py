@@ -9,7 +9,7 @@ MAX_CALLS = 16384
 class Call:
     """A call whose process was started. It runs until its leader is reaped; descendants may be left then."""
 
-    __slots__ = ('key', 'leave_running', 'spooled', 'pid', 'start_time', 'started', 'runs', 'out', 'err', 'torn', 'quiet')
+    __slots__ = ('key', 'leave_running', 'spooled', 'pid', 'start_time', 'started', 'runs', 'out', 'err', 'quiet')
 
     def __init__(self, start, pid=0, start_time=0, started=None):
         self.key = start.key
@@ -20,7 +20,6 @@ class Call:
         self.started = started  # whatever the function does is later
         self.runs = True
         self.out = self.err = -1  # memory files of a call without files
-        self.torn = False  # the last line of its journal may be cut short
         self.quiet = 0
 
     def signal_group(self, number):

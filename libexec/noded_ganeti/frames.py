@@ -2,7 +2,7 @@
 import re
 import struct
 
-VERSION = 3
+VERSION = 4
 _HAS_BOOT = 2
 KEY = 16
 MAX_FRAME = 128 * 1024
@@ -29,7 +29,7 @@ class Malformed(Exception):
 
 
 class Start:
-    """A start as it was asked for. `accepted` is the journal's first line, empty if there is a journal or is to be none."""
+    """A start as it was asked for. `accepted` is the first line of the call, with its checksum; empty if it is in the log, or is not to be."""
 
     __slots__ = ('key', 'flags', 'uid', 'gid', 'nice', 'fsize', 'program', 'env', 'args', 'accepted')
 
@@ -101,7 +101,13 @@ def _read_quit(body):
         raise Malformed('more than quit')
 
 
-_readers = {ord('S'): _read_start, ord('P'): _read_part, ord('K'): _read_signal, ord('Q'): _read_quit}
+def _read_segment(body):
+    if len(body) != _size.size:
+        raise Malformed('a segment of another size')
+    return _size.unpack(body)[0]
+
+
+_readers = {ord('S'): _read_start, ord('P'): _read_part, ord('K'): _read_signal, ord('G'): _read_segment, ord('Q'): _read_quit}
 
 
 def whole_frame(buffer, at):
@@ -153,6 +159,10 @@ def ended(key, kind, code, stage, at, usage=(0, 0, 0), sizes=(0, 0)):
     stderr, which are always in files here.
     """
     return _frame(b'E', _ended.pack(key.encode('ascii'), kind, code, stage, at.wall_ms, *usage, *sizes, _HAS_BOOT, at.boot_ms))
+
+
+def segment(number):
+    return _frame(b'G', _size.pack(number))
 
 
 def busy(key):

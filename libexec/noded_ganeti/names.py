@@ -89,7 +89,7 @@ class Names:
         except OSError:
             return False
 
-    def _follow_run_dir(self):
+    def follow_run_dir(self):
         """All of it was removed, and noded has made another: in this one nothing can be put on file any more."""
         if os.fstat(self._run_dir).st_nlink > 0:
             return
@@ -100,7 +100,7 @@ class Names:
     def see_to(self):
         """Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again."""
         try:
-            self._follow_run_dir()
+            self.follow_run_dir()
             if not self._is_there('calls', self._calls_name):
                 self._lock_calls()
             if not self._is_there('forker.lock', self._lock_name):

@@ -85,7 +85,7 @@ class Server:
         program, streams, stage = None, None, frames.STAGE_JOURNAL
         try:
             if start.accepted:
-                self._spool.make_journal(start.key, start.accepted)
+                self._spool.accepted(start.accepted)
             stage = frames.STAGE_EXEC
             if not calls_program and not self._functions.has(start.program):
                 raise programs.NotStarted(errno.ENOENT, stage)
@@ -155,8 +155,22 @@ class Server:
                 raise frames.Malformed('arguments over any limit')
         elif kind == 'K':
             self._signal(*content)
+        elif kind == 'G':
+            self._use_segment(content)
         else:
             self._quit()
+
+    def _use_segment(self, number):
+        try:
+            try:
+                self._spool.use_segment(number)
+            except FileNotFoundError:
+                self._names.follow_run_dir()
+                self._spool.use_segment(number)
+        except OSError as error:
+            self._daemon.say('segment %d of the log: %s' % (number, error))
+        else:
+            self._daemon.send(frames.segment(number))
 
     def _has_whole_frame(self):
         try:
@@ -193,7 +207,7 @@ class Server:
             self._drop_daemon()
 
     def _bury_daemon(self):
-        """The connection is at its end: what the daemon had sent is still carried out, and its answers go to the journals only."""
+        """The connection is at its end: what the daemon had sent is still carried out, and its answers go to the log only."""
         self._daemon.close()
         try:
             while self._has_whole_frame():

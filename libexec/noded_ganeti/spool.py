@@ -1,12 +1,13 @@
-"""The files of calls in the run directory: <key>.args, .out, .err, and the journal <key>.call (DESIGN.md section 5)."""
+"""What is on file of calls: their lines in the log (doc/formats.md, "The log"), and their files <key>.args, .out and .err."""
 import errno
+import fcntl
 import os
 import signal
 import time
+import zlib
 from typing import NamedTuple
 
 from . import frames
-from .files import write_all
 
 
 class Moment(NamedTuple):
@@ -36,11 +37,32 @@ def _when(at):
     return '"time":%s,"boot_time":%s' % (_seconds(at.wall_ms), _seconds(at.boot_ms))
 
 
+def _sealed(key, json):
+    text = ('%s %s' % (key, json)).encode('ascii')
+    return b'%08x %s\n' % (zlib.crc32(text), text)
+
+
 class Spool:
     def __init__(self, run_dir, boot_id, complain):
         self._run_dir = run_dir
         self._boot_id = boot_id
         self._complain = complain
+        self._log = self._log_directory = -1
+
+    def use_segment(self, number):
+        """Appends go to this segment of the log from now on. Raises if that cannot be: then they go where they went before."""
+        log = os.open('log/%010d.log' % number, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, dir_fd=self._run_dir)
+        if self._log != -1:
+            os.close(self._log)
+        self._log = log
+        # While it is alone: tmpfiles.d(5) spares what is in a directory that is locked.
+        if self._log_directory != -1:
+            os.close(self._log_directory)
+        self._log_directory = os.open('log', os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir)
+        try:
+            fcntl.flock(self._log_directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pass
 
     def open(self, key, kind, flags):
         return os.open('calls/%s.%s' % (key, kind), flags | os.O_NOFOLLOW, 0o600, dir_fd=self._run_dir)
@@ -61,62 +83,38 @@ class Spool:
             self.unlink(key, kind)
         return size
 
-    def make_journal(self, key, accepted):
-        """Sees to it that the journal is there and has its first line. Raises if that cannot be."""
-        try:
-            fd = self.open(key, 'call', os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            self._complete_journal(key, accepted)
-            return
-        try:
-            write_all(fd, accepted)
-        except OSError:
-            self.unlink(key, 'call')
-            raise
-        finally:
-            os.close(fd)
-
-    def _complete_journal(self, key, accepted):
-        """The daemon had to hand out the call's ID before its start came here; or this is a second try."""
-        try:
-            fd = self.open(key, 'call', os.O_WRONLY | os.O_APPEND)
-        except OSError:
-            return  # it is there: lines to come open it by its name
-        try:
-            # The daemon was killed, or had no room, before its line was written, or in the middle of it.
-            if os.fstat(fd).st_size < len(accepted):
-                write_all(fd, b'\n' + accepted)
-        finally:
-            os.close(fd)
+    def accepted(self, line):
+        """The first line of a call, as it came along. Raises if it cannot be on file."""
+        self._append(line)
 
     def started(self, call):
-        self._append(call, '{"event":"started",%s,"pid":%d,"start_time":%d,"boot_id":"%s"}\n' % (_when(call.started), call.pid, call.start_time, self._boot_id))
+        self._write(call, '{"event":"started",%s,"pid":%d,"start_time":%d,"boot_id":"%s"}' % (_when(call.started), call.pid, call.start_time, self._boot_id))
 
     def ended(self, call, exit_code, signal_number, at, usage):
         exit_text = 'null' if exit_code is None else '%d' % exit_code
         signal_text = 'null' if signal_number is None else '"%s"' % signal_name(signal_number)
         user_us, system_us, max_rss_kib = usage
-        self._append(call, '{"event":"ended",%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}\n' % (_when(at), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
+        self._write(call, '{"event":"ended",%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}' % (_when(at), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
 
     def not_started(self, call, error, stage, at):
         """Without a journal nobody knows of the start any more: the daemon refuses it."""
         stages = ('', 'open', 'spawn', 'exec')
         if stage != frames.STAGE_JOURNAL:
-            self._append(call, '{"event":"ended",%s,"errno":"%s","stage":"%s"}\n' % (_when(at), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
+            self._write(call, '{"event":"ended",%s,"errno":"%s","stage":"%s"}' % (_when(at), errno.errorcode.get(error, 'EUNKNOWN'), stages[stage]))
         for kind in ('args', 'out', 'err'):
             self.unlink(call.key, kind)
 
-    def _append(self, call, line):
-        """Appends a line whole; after one that was cut short it begins a new one. `call.torn` remembers that."""
-        content = (b'\n' if call.torn else b'') + line.encode('ascii')
-        fd, wrote, why = -1, -1, 'no room for a whole line'
+    def _write(self, call, json):
         try:
-            fd = self.open(call.key, 'call', os.O_WRONLY | os.O_APPEND)
-            wrote = os.write(fd, content)
+            self._append(_sealed(call.key, json))
         except OSError as error:
-            why = os.strerror(error.errno)
-        if fd != -1:
-            os.close(fd)
-        if wrote != len(content):
-            self._complain('%s: cannot write to the journal: %s' % (call.key, why))
-        call.torn = wrote != len(content) and (wrote > 0 or call.torn)
+            self._complain('%s: cannot write to the log: %s' % (call.key, os.strerror(error.errno)))
+
+    def _append(self, line):
+        """Begins with a newline: what somebody else could not finish must cost that line alone."""
+        # noded may have lost its run directory: what is written to a file without a name nobody will read.
+        if self._log == -1 or os.fstat(self._log).st_nlink == 0:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        content = b'\n' + line
+        if os.write(self._log, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

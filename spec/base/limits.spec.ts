@@ -16,8 +16,7 @@ describe('the limits', () => {
     expect(limits.maxInlineResultBytes).to.be.below(defaults.maxOutputBytes);
     expect(limits.maxUnspooledBytes).to.be.below(limits.maxInlineResultBytes);
     expect(limits.defaultPageSize).to.be.at.most(limits.maxPageSize);
-    expect(limits.maxJournalLineBytes).to.be.below(4_096);
-    expect(limits.maxTombstoneFileBytes / 400, 'a line is under 400 bytes').to.be.above(limits.maxTombstones);
+    expect(limits.maxLineBytes).to.be.below(4_096);
     expect(defaults.maxSpoolBytes).to.be.above(2 * defaults.maxOutputBytes);
     expect(limits.maxTimerMs).to.equal(2 ** 31 - 1);
   });

@@ -127,4 +127,16 @@ describe('the index of calls', () => {
       expect(seen).to.have.lengthOf(1);
     });
   });
+
+  it('wants every line of a call that it knows, of one that is gone the tombstone alone, and nothing of others', () => {
+    const {index} = fake.table;
+    const isWanted = (key: string): boolean[] => ['accepted', 'buried'].map((event) => index.isWanted({key, json: JSON.stringify({event})}));
+    const [kept, gone] = [fake.ended(), fake.ended()];
+    const before = index.wantedBytes;
+    fake.table.forget(gone);
+    expect(index.wantedBytes).to.be.within(1, before - 1);
+    expect(isWanted(kept.accepted.key)).to.deep.equal([true, true]);
+    expect(isWanted(gone.accepted.key)).to.deep.equal([false, true]);
+    expect(isWanted('0123456789abcdef')).to.deep.equal([false, false]);
+  });
 });

@@ -5,11 +5,12 @@ import {limits} from '../../lib/base/limits';
 import {outcomes, stopCauses} from '../../lib/base/outcome';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import type {Acceptance} from '../../lib/call/call-record';
-import {acceptedLine, endedLine, endingOf, outcomeLine, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, endedLine, endingOf, outcomeLine, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {wallStartMs} from '../support/clock';
 import {acceptance as makeAcceptance, newCall} from '../support/fake-host';
 import {exited, lost, notStarted} from '../support/fake-spawner';
+import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const atMs = wallStartMs;
@@ -19,7 +20,7 @@ const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs, boo
 const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome})!;
 
 function read(...lines: readonly string[]): JournalRecord {
-  const record = readJournal(key, lines.join(''));
+  const record = journalOf(key, lines);
   if (record === null) throw new Error('the journal could not be read');
   return record;
 }
@@ -41,12 +42,12 @@ describe('the journal of a call', () => {
       spooled: fc.constant(true),
     });
 
-    it('are one each, end with a newline, and are read back as they were written', () => {
+    it('are one each, and are read back as they were written', () => {
       fc.assert(
         fc.property(arbitraryAcceptance, fc.boolean(), (made, leaveRunning) => {
           const line = acceptedLine(made, leaveRunning);
-          expect(line.indexOf('\n')).to.equal(line.length - 1);
-          expect(read(line)).to.deep.include({accepted: made, leaveRunning, started: null, stopCause: null, ended: null, outcome: null, torn: false});
+          expect(line).to.not.include('\n');
+          expect(read(line)).to.deep.include({accepted: made, leaveRunning, started: null, stopCause: null, ended: null, outcome: null});
         }),
       );
     });
@@ -56,7 +57,7 @@ describe('the journal of a call', () => {
       expect(read(acceptedLine(short, false)).accepted).to.deep.equal(short);
       const escaped = acceptance({reason: '\u0001'.repeat(limits.maxReasonChars), requestId: 'r'.repeat(128), role: '\u0001'.repeat(128)});
       const line = acceptedLine(escaped, false);
-      expect(Buffer.byteLength(line)).to.be.at.most(limits.maxJournalLineBytes);
+      expect(Buffer.byteLength(line)).to.be.at.most(limits.maxLineBytes);
       expect(read(line).accepted).to.deep.equal({...escaped, reason: null});
     });
 
@@ -75,14 +76,16 @@ describe('the journal of a call', () => {
         {exitCode: 3, signal: null, atMs, boot: null},
         {exitCode: null, signal: 'SIGSEGV', atMs, boot: null},
         {errno: 'ENOENT', stage: 'exec', atMs, boot: null},
+        {exitCode: 0, signal: null, noted: {stdout: '[1]', stderr: ''}, atMs, boot: null},
+        {exitCode: 0, signal: null, stdoutLost: true, atMs, boot: null} as const,
       ]) {
         expect(read(accepted, endedLine(ended)).ended).to.deep.equal(ended);
       }
     });
 
-    it('say with the last `ended` how it was: a start that failed in exec is an exit first', () => {
-      const record = read(accepted, started, endedLine({exitCode: 127, signal: null, atMs, boot: null}), endedLine({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null}));
-      expect(record.ended).to.deep.equal({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null});
+    it('say with an errno how it ended, in whatever order: a start that failed in exec is an exit first', () => {
+      const lines = [endedLine({exitCode: 127, signal: null, atMs, boot: null}), endedLine({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null})];
+      for (const inOrder of [lines, lines.toReversed()]) expect(read(accepted, started, ...inOrder).ended).to.deep.equal({errno: 'ENOEXEC', stage: 'exec', atMs, boot: null});
     });
 
     for (const outcome of outcomes) {
@@ -110,34 +113,28 @@ describe('the journal of a call', () => {
 
   describe('read back after a crash', () => {
     const whole = [accepted, started, stoppingLine('deadline', 'noded', atMs), endedLine({exitCode: 0, signal: null, atMs, boot: null}), outcomeLineOf(exited(), 'ok')];
+    const factsOf = (record: JournalRecord | null): unknown[] => (record === null ? [] : [record.accepted, record.started, record.stopCause, record.ended, record.outcome]);
 
-    it('tells at every byte what the whole lines before it tell', () => {
-      const text = whole.join('');
-      const ends = whole.map((_line, number) => whole.slice(0, number + 1).join('').length);
-      for (let length = 0; length <= text.length; length += 1) {
-        const record = readJournal(key, text.slice(0, length));
-        // A line whose newline alone is missing is whole, and the next one must still begin on its own.
-        const lines = ends.filter((end) => end - 1 <= length).length;
-        const facts = record === null ? [] : [record.accepted, record.started, record.stopCause, record.ended, record.outcome];
-        expect(facts.filter((fact) => fact !== null), `after ${length} bytes`).to.have.lengthOf(lines);
-        if (record !== null) expect(record.torn, `after ${length} bytes`).to.equal(!ends.includes(length));
+    it('tells what each of its lines tells, and nothing of those that are missing', () => {
+      for (let missing = 1; missing < whole.length; missing += 1) {
+        const facts = factsOf(journalOf(key, whole.toSpliced(missing, 1)));
+        expect(facts.map((fact) => fact !== null)).to.deep.equal(whole.map((_line, number) => number !== missing));
       }
     });
 
-    it('goes on after a torn line, for whoever appended next began a new one', () => {
-      const record = read(accepted, '{"event":"star', `\n${outcomeLineOf(lost, 'lost')}`);
-      expect(record).to.include({torn: false, started: null});
-      expect(record.outcome?.outcome).to.equal('lost');
+    it('tells the same in whatever order its lines come, and however often: a log is compacted by copying them', () => {
+      const record = journalOf(key, whole);
+      fc.assert(fc.property(fc.shuffledSubarray([...whole, ...whole], {minLength: 2 * whole.length}), (lines) => void expect(journalOf(key, lines)).to.deep.equal(record)));
     });
 
     it('is nothing without a whole `accepted` line: then nothing was started', () => {
       const line = JSON.parse(accepted) as Record<string, unknown>;
-      for (const text of ['', '\n', 'null\n', '"accepted"\n', '[1]\n', accepted.slice(0, -2), started]) expect(readJournal(key, text), text).to.equal(null);
-      for (const name of ['fn_name', 'role', 'fingerprint']) expect(readJournal(key, `${JSON.stringify({...line, [name]: 5})}\n`), name).to.equal(null);
+      for (const text of ['', 'null', '"accepted"', '[1]', accepted.slice(0, -1), started]) expect(journalOf(key, [text]), text).to.equal(null);
+      for (const name of ['fn_name', 'role', 'fingerprint']) expect(journalOf(key, [JSON.stringify({...line, [name]: 5})]), name).to.equal(null);
     });
 
     it('takes what is missing or wrong in a line for unknown, and never throws', () => {
-      const event = (facts: object): string => `${JSON.stringify(facts)}\n`;
+      const event = (facts: object): string => JSON.stringify(facts);
       const record = read(
         event({event: 'accepted', fn_name: 'echo', role: 'master', fingerprint: 'f', ppid: '1', time: null, leave_running: 'yes', abort_after: 'x'}),
         event({event: 'started', pid: null, boot_id: 7}),
@@ -153,15 +150,14 @@ describe('the journal of a call', () => {
         stopCause: null,
         ended: {exitCode: null, signal: null, atMs: 0, boot: null},
         outcome: {outcome: 'ok', exitCode: null, signal: null, output: 'empty', outputReason: null, stdoutBytes: 0, stderrBytes: 0, atMs: 0, boot: null},
-        torn: false,
       });
       expect(read(accepted, event({event: 'ended', errno: 'EIO'})).ended).to.deep.equal({errno: 'EIO', stage: '', atMs: 0, boot: null});
       expect(read(accepted, event({event: 'outcome', outcome: 'perhaps'})).outcome).to.equal(null);
     });
 
     it('never throws, whatever is in it', () => {
-      fc.assert(fc.property(fc.string(), (text) => readJournal(key, text) === null));
-      fc.assert(fc.property(fc.json(), (text) => readJournal(key, `${accepted}${text}\n`)?.accepted.key === key));
+      fc.assert(fc.property(fc.string(), (text) => journalOf(key, [text]) === null));
+      fc.assert(fc.property(fc.json(), (text) => journalOf(key, [accepted, text])?.accepted.key === key));
     });
   });
 
@@ -178,7 +174,7 @@ describe('the journal of a call', () => {
 
     it('of an exit whose output stands in the journal, where it says more than that', () => {
       const ending = exited({inJournal: true, endedAtMs: atMs});
-      const ended = `${JSON.stringify({event: 'ended', time: atMs / 1000, exit_code: 0, signal: null, stdout: '[]'})}\n`;
+      const ended = endedLine({exitCode: 0, signal: null, noted: {stdout: '[]', stderr: ''}, atMs, boot: null});
       const outcome = outcomeLine({...newCall(), ending, outcome: 'ok', stopCause: 'aborted'});
       expect(endingOf(read(accepted, stoppingLine('aborted', 'master', atMs), ended, outcome!))).to.deep.equal(ending);
     });

@@ -44,10 +44,10 @@ describe('a spawner that makes the journals', () => {
     expect(fake.files.eventsOf(other.accepted.key)).to.deep.equal([]);
   });
 
-  it('has the cause of a stop on file before it has started anything, and the ID of every call that is talked of', () => {
+  it('has the cause of a stop on file, and the ID of every call that is talked of', () => {
     const stopped = fake.start();
     fake.table.abort(stopped, 'master', null);
-    expect(fake.files.eventsOf(stopped.accepted.key)).to.deep.equal(['accepted', 'stopping']);
+    expect(fake.files.eventsOf(stopped.accepted.key)).to.deep.equal(['stopping']);
     const reused = fake.start({requestId: 'request-1'});
     expect(codeOf(() => fake.table.duplicateOf('master', 'request-1', 'echo', 'another'))).to.equal('request_id_reused');
     const kept = fake.start();
@@ -99,7 +99,6 @@ describe('a spawner that makes the journals', () => {
       [{}, false, ['outcome']],
     ] as const) {
       const call = fake.start();
-      fake.files.create(call.accepted.key, '', null, false); // as the spawner does
       fake.run(call);
       if (stop) fake.table.abort(call, 'master', null);
       fake.end(call, exited(ending));

@@ -2,14 +2,15 @@ import {expect} from 'chai';
 import {momentNow} from '../../lib/base/boot-clock';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
-import {acceptedLine, endedLine, endingOf, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, endedLine, endingOf, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
-import {readTombstone} from '../../lib/call/tombstones';
 import {setFakeClock, turn, wallStartMs} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {acceptance} from '../support/fake-host';
 import {exited, lost} from '../support/fake-spawner';
+import {tombstoneOf} from '../support/tombstones';
 import {FakeTable, codeOf} from '../support/fake-table';
+import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const fingerprint = 'f'.repeat(64);
@@ -25,9 +26,9 @@ describe('a call that an earlier noded left', () => {
   afterEach(() => clock.restore());
 
   function journal(...lines: readonly string[]): JournalRecord {
-    const content = [acceptedLine(acceptance({requestId: 'request-1'}), false), ...lines].join('');
-    fake.files.journals.set(key, content);
-    return readJournal(key, content)!;
+    const whole = [acceptedLine(acceptance({requestId: 'request-1'}), false), ...lines];
+    fake.files.journals.set(key, whole);
+    return journalOf(key, whole)!;
   }
 
   it('answers after a restart exactly as before', () => {
@@ -38,11 +39,11 @@ describe('a call that an earlier noded left', () => {
     const ended = exited({exitCode: 3, stderrBytes: 9, endedAtMs: Date.now()});
     const {key: its} = call.accepted;
     const started = startedLine({pid: 4188, startTime: 1, bootId: 'b', atMs: Date.now(), boot: null});
-    before.files.append(its, started + endedLine({exitCode: 3, signal: null, atMs: Date.now(), boot: null}));
+    for (const line of [started, endedLine({exitCode: 3, signal: null, atMs: Date.now(), boot: null})]) before.files.append(its, line);
     before.end(call, ended);
 
     clock.tick(60_000);
-    const record = readJournal(its, before.files.journals.get(its)!)!;
+    const record = journalOf(its, before.files.journals.get(its)!)!;
     const restored = fake.table.restore(record, endingOf(record));
     expect(callIdOf(restored)).to.equal(callIdOf(call));
     for (const name of ['accepted', 'pid', 'started', 'stopCause', 'ending', 'outcome', 'state', 'acceptedAt', 'endedAt', 'expiresAt'] as const) {
@@ -69,16 +70,9 @@ describe('a call that an earlier noded left', () => {
     it(`that ${what} is ${outcome}, which is written to its journal`, () => {
       const call = fake.table.restore(journal(...lines), ending);
       expect(call).to.include({state: 'ended', outcome});
-      expect(readJournal(key, fake.files.journals.get(key)!)?.outcome?.outcome).to.equal(outcome);
+      expect(journalOf(key, fake.files.journals.get(key)!)?.outcome?.outcome).to.equal(outcome);
     });
   }
-
-  it('has its outcome written on a line of its own where the last one is torn', () => {
-    const record = journal('{"event":"ended","exit_co');
-    expect(record.torn).to.equal(true);
-    fake.table.restore(record, lost);
-    expect(readJournal(key, fake.files.journals.get(key)!)).to.deep.include({ended: null, torn: false}).and.nested.include({'outcome.outcome': 'lost'});
-  });
 
   it('is known by the ID that its master has, even where the start was never on file', () => {
     const call = fake.table.restore(journal(), lost);
@@ -104,8 +98,8 @@ describe('a call that an earlier noded left', () => {
   for (const stepMs of [7_200_000, -7_200_000]) {
     it(`has what is left of keep_result, and took as long as it took, where the wall clock was set by ${stepMs / 1000} s`, () => {
       const {bootId, ms} = momentNow().boot!;
-      const content = acceptedLine(acceptance({acceptedBoot: {bootId, ms: ms - 1_200_500}}), false);
-      const call = fake.table.restore(readJournal(key, content)!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}));
+      const line = acceptedLine(acceptance({acceptedBoot: {bootId, ms: ms - 1_200_500}}), false);
+      const call = fake.table.restore(journalOf(key, [line])!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}));
       expect(call.endedAt! - call.acceptedAt).to.be.closeTo(500, 0.001);
       expect(call.expiresAt! - performance.now()).to.be.closeTo(2_400_000, 60_000);
     });
@@ -118,7 +112,7 @@ describe('a call that an earlier noded left', () => {
     clock.tick(1);
     await turn();
     expect(call.state).to.equal('gone');
-    expect(readTombstone(fake.files.buried[0]!)?.callId).to.equal(callIdOf(call));
+    expect(fake.files.buried.map(tombstoneOf)[0]?.callId).to.equal(callIdOf(call));
   });
 
   it('is not kept for ever where the wall clock was set back', async () => {

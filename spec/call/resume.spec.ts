@@ -3,7 +3,7 @@ import {momentNow} from '../../lib/base/boot-clock';
 import type {StopCause} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Acceptance, Call} from '../../lib/call/call-record';
-import {acceptedLine, readJournal, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {setFakeClock, turn, wallStartMs} from '../support/clock';
@@ -11,6 +11,7 @@ import type {FakeClock} from '../support/clock';
 import {acceptance} from '../support/fake-host';
 import {FakeProcess, exited, functionSpec} from '../support/fake-spawner';
 import {FakeTable, codeOf, roomyLimits} from '../support/fake-table';
+import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const pid = 4188;
@@ -34,7 +35,7 @@ describe('a call that goes on while the next noded starts', () => {
   beforeEach(() => {
     clock = setFakeClock();
     fake = new FakeTable({killAfterMs: 10_000});
-    fake.files.journals.set(key, ''); // what stands in it has been read
+    fake.files.journals.set(key, []); // what stands in it has been read
   });
   afterEach(() => clock.restore());
 
@@ -44,7 +45,7 @@ describe('a call that goes on while the next noded starts', () => {
       started ? startedLine({pid, startTime: 1, bootId: 'b', atMs: wallStartMs + 20, boot: null}) : '',
       stopCause === undefined ? '' : stoppingLine(stopCause, 'master', wallStartMs + 30),
     ];
-    return readJournal(key, lines.join(''))!;
+    return journalOf(key, lines)!;
   }
 
   function resume(left: Left = {}): Call {

@@ -2,13 +2,14 @@ import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Call} from '../../lib/call/call-record';
-import {acceptedLine, readJournal} from '../../lib/call/journal';
-import {readTombstone} from '../../lib/call/tombstones';
+import {acceptedLine} from '../../lib/call/journal';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {acceptance} from '../support/fake-host';
 import {exited, lost, notStarted} from '../support/fake-spawner';
 import {FakeTable, codeOf} from '../support/fake-table';
+import {journalOf} from '../support/journals';
+import {tombstoneOf} from '../support/tombstones';
 
 const hourMs = 3_600_000;
 const bytes = (stdoutBytes: number, stderrBytes = 0): ReturnType<typeof exited> => exited({stdoutBytes, stderrBytes});
@@ -36,7 +37,7 @@ describe('the retention of ended calls', () => {
       const unsized = fake.ended({}, exited({output: 'invalid', stdoutBytes: 0, stderrBytes: 0, unsized: true}));
       const sized = fake.ended({}, notStarted);
       const [old] = ['0123456789abcdef'];
-      const record = readJournal(old, acceptedLine(acceptance({key: old}), false))!;
+      const record = journalOf(old, [acceptedLine(acceptance({key: old}), false)])!;
       for (const call of [unsized, sized, fake.table.restore(record, exited({stdoutBytes: 0}))]) fake.table.forget(call);
       expect(fake.files.removed.get(unsized.accepted.key)).to.equal(null);
       expect(fake.files.removed.get(sized.accepted.key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});
@@ -221,7 +222,7 @@ describe('the retention of ended calls', () => {
       const call = fake.ended({requestId: 'request-1'});
       fake.table.forget(call);
       expect(fake.files.steps.slice(-2)).to.deep.equal(['bury', `remove ${call.accepted.key}`]);
-      expect(readTombstone(fake.files.buried[0]!)).to.deep.include({callId: callIdOf(call), requestId: 'request-1', outcome: 'ok'});
+      expect(fake.files.buried.map(tombstoneOf)[0]).to.deep.include({callId: callIdOf(call), requestId: 'request-1', outcome: 'ok'});
     });
 
     it('tells its outcome to who asks later, by either ID', () => {

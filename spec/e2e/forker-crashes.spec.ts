@@ -8,6 +8,7 @@ import {NodedDaemon} from '../support/daemon';
 import type {Response} from '../support/daemon';
 import {forkServersIn, kill, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
+import {logOf} from '../support/journals';
 
 /** Deaths of noded; of the fork server half as many. More by NODED_SPEC_KILLS. */
 const kills = Number(process.env.NODED_SPEC_KILLS ?? 20);
@@ -142,5 +143,10 @@ describe('a busy noded and its fork server that are killed again and again', fun
     await until('nothing is left of calls that have ended', () => daemon.functionProcesses().length === 0);
     expect(await daemon.stop()).to.deep.equal({code: 0, signal: null});
     await noForkServerIn(daemon.runDir);
+    // At most the one line that was being written at each death.
+    let damaged = 0;
+    const accepted = logOf(daemon.runDir, () => (damaged += 1)).filter(({json}) => json.startsWith('{"event":"accepted"'));
+    expect(damaged).to.be.at.most(2 * kills);
+    expect(new Set(accepted.map(({key}) => key)).size).to.be.at.least(work.started);
   });
 });

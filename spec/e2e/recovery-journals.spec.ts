@@ -2,10 +2,12 @@ import {expect} from 'chai';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {drawKey, makeCallId} from '../../lib/call/call-id';
+import {sealLine} from '../../lib/proc/log-lines';
 import {NodedDaemon} from '../support/daemon';
+import {linesOnFile, writeLog} from '../support/journals';
 import type {Answer} from '../support/daemon';
 
-/** A journal of a real daemon, and what that daemon answered for its call. */
+/** The lines of a call of a real daemon, and what that daemon answered for its call. */
 interface Recorded {
   readonly title: string;
   readonly lines: readonly string[];
@@ -13,12 +15,14 @@ interface Recorded {
   readonly files: ReadonlyMap<'out' | 'err', Buffer>;
 }
 
-/** A journal as a noded leaves it that is killed in the middle of its work. */
+/** Lines as a noded leaves them that is killed in the middle of its work. */
 interface Cut {
   readonly title: string;
   readonly key: string;
   readonly requestId: string;
-  readonly content: string;
+  /** Whole ones, as JSON; and the beginning of one more. */
+  readonly lines: readonly string[];
+  readonly torn: string;
   /** Events that stand there whole. */
   readonly events: readonly string[];
   readonly recorded: Recorded;
@@ -40,7 +44,7 @@ function record(daemon: NodedDaemon, title: string, answer: Answer): Recorded {
   const key = answer.call.id.split(':')[3]!;
   const path = (kind: string): string => join(daemon.runDir, 'calls', `${key}.${kind}`);
   const kinds = (['out', 'err'] as const).filter((kind) => fs.existsSync(path(kind)));
-  return {title, lines: fs.readFileSync(path('call'), 'utf8').split('\n').slice(0, -1), answer, files: new Map(kinds.map((kind) => [kind, fs.readFileSync(path(kind))]))};
+  return {title, lines: linesOnFile(daemon.runDir, key), answer, files: new Map(kinds.map((kind) => [kind, fs.readFileSync(path(kind))]))};
 }
 
 /** One call of each kind of end. */
@@ -64,30 +68,26 @@ async function recordAll(daemon: NodedDaemon): Promise<Recorded[]> {
 
 const eventOf = (line: string): string => (JSON.parse(line) as {event: string}).event;
 
-/** A journal after each of its lines, and in the middle of each. */
+/** The lines of a call after each of them, and in the middle of each. */
 function cutsOf(recorded: Recorded): Cut[] {
   const cuts: Cut[] = [];
   for (let whole = 0; whole <= recorded.lines.length; whole += 1) {
+    const key = drawKey();
     const next = recorded.lines[whole];
-    const torn = next === undefined ? [null] : [null, 1, Math.floor(next.length / 2), next.length];
-    for (const length of torn) {
-      const key = drawKey();
-      const requestId = `cut.${key}`;
-      const renamed = recorded.lines.map((line) => line.replace(/"recorded\.\d+"/, JSON.stringify(requestId)));
-      const last = length === null ? '' : (length === next!.length ? renamed[whole]! : renamed[whole]!.slice(0, length));
-      const events = recorded.lines.slice(0, whole).map(eventOf);
-      // A whole line without its newline is a whole fact.
-      if (length !== null && length === next!.length) events.push(eventOf(next!));
-      const content = renamed.slice(0, whole).map((line) => `${line}\n`).join('') + last;
-      cuts.push({title: `${recorded.title}, cut ${length === null ? 'after' : `${length} bytes behind`} line ${whole}`, key, requestId, content, events, recorded});
+    const sealed = next === undefined ? '' : sealLine(key, next);
+    for (const length of next === undefined ? [0] : [0, 1, Math.floor(sealed.length / 2), sealed.length - 1]) {
+      const requestId = `cut.${drawKey()}`;
+      const lines = recorded.lines.slice(0, whole).map((line) => line.replace(/"recorded\.\d+"/, JSON.stringify(requestId)));
+      cuts.push({title: `${recorded.title}, cut ${length} bytes behind line ${whole}`, key: drawKey(), requestId, lines, torn: sealed.slice(0, length), events: lines.map(eventOf), recorded});
     }
   }
   return cuts;
 }
 
-function plant(daemon: NodedDaemon, {key, content, recorded}: Cut): void {
+function plant(daemon: NodedDaemon, {key, lines, torn, recorded}: Cut): void {
   const path = (kind: string): string => join(daemon.runDir, 'calls', `${key}.${kind}`);
-  fs.writeFileSync(path('call'), content, {mode: 0o600});
+  writeLog(daemon.runDir, lines.map((line) => [key, line]));
+  fs.appendFileSync(join(daemon.runDir, 'log/0000000001.log'), torn);
   fs.writeFileSync(path('args'), 'null', {mode: 0o600});
   for (const [kind, bytes] of recorded.files) fs.writeFileSync(path(kind), bytes, {mode: 0o600});
 }
@@ -104,7 +104,7 @@ function facts({finished, result, error, call}: Answer): object {
   return {finished, result, error, fn_name, role, state, outcome, exit_code, signal, stopped_by, ended_at, stderr};
 }
 
-describe('recovery of a noded that was killed between any two lines of a journal', function () {
+describe('recovery of a noded that was killed between any two lines of a call, or in the middle of one', function () {
   this.timeout(60_000);
   let daemon: NodedDaemon;
   let cuts: Cut[] = [];
@@ -124,13 +124,13 @@ describe('recovery of a noded that was killed between any two lines of a journal
     expect(chosen).to.not.have.length(0);
     for (const cut of chosen) {
       await look(cut).catch((error: Error) => {
-        error.message = `${cut.title}: ${error.message}\n${cut.content}`;
+        error.message = `${cut.title}: ${error.message}\n${cut.lines.join('\n')}\n${cut.torn}`;
         throw error;
       });
     }
   };
 
-  it('has made journals of every outcome that a function can have', () => {
+  it('has made lines of every outcome that a function can have', () => {
     const outcomes = new Set(cuts.map(({recorded}) => recorded.answer.call.outcome));
     expect([...outcomes].sort()).to.deep.equal(['aborted', 'deadline', 'failed', 'invalid_output', 'ok', 'output_too_large', 'signaled', 'start_failed']);
   });
@@ -176,9 +176,9 @@ describe('recovery of a noded that was killed between any two lines of a journal
     await daemon.start();
     await check(known, async (cut) => {
       expect(facts((await daemon.get(`/calls/${idOf(cut)}`)).json)).to.deep.equal(seen.get(cut));
-      const lines = fs.readFileSync(join(daemon.runDir, 'calls', `${cut.key}.call`), 'utf8').split('\n');
-      const whole = (event: string): string[] => lines.filter((line) => line.startsWith(`{"event":"${event}"`) && line.endsWith('}'));
-      // An undisturbed call whose output stands in its journal needs no word more.
+      const lines = linesOnFile(daemon.runDir, cut.key);
+      const whole = (event: string): string[] => lines.filter((line) => line.startsWith(`{"event":"${event}"`));
+      // An undisturbed call whose output stands in its `ended` line needs no word more.
       const saysAll = whole('stopping').length === 0 && whole('ended').some((line) => /"std(out|err)":/.test(line));
       expect(whole('outcome').length).to.be.within(saysAll ? 0 : 1, 1);
     });

@@ -11,11 +11,12 @@ import {NodedDaemon} from '../support/daemon';
 import type {Answer} from '../support/daemon';
 import {isAlive, kill} from '../support/processes';
 import {until} from '../support/until';
+import {writeLog} from '../support/journals';
 
 const escape = (file: string): string =>
   `perl -MPOSIX -e 'exit 0 if fork; POSIX::setsid(); exit 0 if fork; open(F, ">", "${file}"); print F "$$\\n"; close F; sleep 60 while 1;'`;
 
-/** A journal that an earlier noded could have left. */
+/** Lines that an earlier noded could have left. */
 function plant(daemon: NodedDaemon, lines: {leaveRunning?: boolean; started?: {pid: number; startTime: number; bootId: string}; ended?: boolean; outcome?: string}): {key: string; id: string} {
   const key = drawKey();
   const acceptedAtMs = Date.now();
@@ -24,9 +25,9 @@ function plant(daemon: NodedDaemon, lines: {leaveRunning?: boolean; started?: {p
     acceptedLine(accepted, lines.leaveRunning ?? false),
     lines.started === undefined ? '' : startedLine({...lines.started, atMs: acceptedAtMs, boot: null}),
     lines.ended === true ? endedLine({exitCode: 0, signal: null, atMs: acceptedAtMs, boot: null}) : '',
-    lines.outcome === undefined ? '' : `{"event":"outcome","time":${acceptedAtMs / 1000},"outcome":"${lines.outcome}","output":"empty","output_reason":null,"stdout_bytes":0,"stderr_bytes":0}\n`,
-  ].join('');
-  fs.writeFileSync(join(daemon.runDir, 'calls', `${key}.call`), content, {mode: 0o600});
+    lines.outcome === undefined ? '' : `{"event":"outcome","time":${acceptedAtMs / 1000},"outcome":"${lines.outcome}","output":"empty","output_reason":null,"stdout_bytes":0,"stderr_bytes":0}`,
+  ].filter((line) => line !== '');
+  writeLog(daemon.runDir, content.map((line) => [key, line]));
   return {key, id: makeCallId({ppid: 1, cpid: lines.started?.pid ?? 0, acceptedAtMs, key})};
 }
 
@@ -82,7 +83,7 @@ describe('the processes of a noded without a fork server that was killed', () =>
     const files = (): string[] => fs.readdirSync(join(daemon.runDir, 'calls')).filter((name) => name.startsWith(key)).sort();
     expect((await daemon.waitForFunction(id, 0)).json.call.stderr).to.include({next: 12, text: 'a last word\n'});
     expect((await daemon.get('/status')).json.spool_bytes).to.equal(12);
-    expect(files()).to.deep.equal([`${key}.call`, `${key}.err`]);
+    expect(files()).to.deep.equal([`${key}.err`]);
     expect((await daemon.put('ForgetFunction', {fnc_id: id})).status).to.equal(200);
     await until('its files are gone', () => files().length === 0);
     expect((await daemon.get('/status')).json.spool_bytes).to.equal(0);
@@ -95,7 +96,7 @@ describe('the processes of a noded without a fork server that was killed', () =>
   });
 });
 
-describe('a process that a journal seems to name', () => {
+describe('a process that the log seems to name', () => {
   let daemon: NodedDaemon;
   const started: ChildProcess[] = [];
   const start = (command: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): number => {
@@ -153,7 +154,8 @@ describe('a process that a journal seems to name', () => {
     expect([...innocents].filter(([, pid]) => !isAlive(pid))).to.deep.equal([]);
   });
 
-  it('is killed if it is what an earlier noded left', () => {
+  it('is killed if it is what an earlier noded left', async () => {
+    await until('they are dead', () => ![...guilty.values()].some(isAlive)).catch(() => {});
     expect([...guilty].filter(([, pid]) => isAlive(pid))).to.deep.equal([]);
   });
 

@@ -1,7 +1,9 @@
 import {expect} from 'chai';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
+import {sealLine} from '../../lib/proc/log-lines';
 import {NodedDaemon} from '../support/daemon';
+import {writeLog} from '../support/journals';
 
 describe('what was forgotten, after a restart', () => {
   let daemon: NodedDaemon;
@@ -15,8 +17,9 @@ describe('what was forgotten, after a restart', () => {
     expect((await daemon.put('ForgetFunction', {fnc_id: id})).status).to.equal(200);
     await daemon.kill();
     // A tombstone that was being written when noded died, and what somebody else has put there.
-    fs.appendFileSync(join(daemon.runDir, 'tombstones'), 'null\n[]\n{"time":1,"id":"x"}\n{"time":1795350');
-    fs.writeFileSync(join(daemon.runDir, 'calls', '0123456789abcdef.out'), 'no journal');
+    writeLog(daemon.runDir, ['null', '[]', '{"event":"buried","time":1,"id":"x"}'].map((line) => ['0123456789abcdef', line]));
+    fs.appendFileSync(join(daemon.runDir, 'log/0000000001.log'), sealLine('0123456789abcdef', '{"event":"buried","time":1795350}').slice(0, 50));
+    fs.writeFileSync(join(daemon.runDir, 'calls', '0123456789abcdef.out'), 'no call');
     fs.writeFileSync(join(daemon.runDir, 'calls', 'README'), 'none of noded\'s');
     await daemon.start();
   });

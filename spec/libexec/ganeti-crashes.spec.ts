@@ -8,11 +8,11 @@ import type {Socket} from 'node:net';
 import {join} from 'node:path';
 import fc from 'fast-check';
 import {drawKey} from '../../lib/call/call-id';
-import {readJournal} from '../../lib/call/journal';
 import {writeStart} from '../../lib/proc/fork-frames';
 import {describeIf} from '../support/as-root';
 import {GanetiBench, startDaemonProcess} from '../support/ganeti-bench';
 import {ganetiForker, ganetiProblem, ganetiShare} from '../support/ganeti-node';
+import {recordOnFile} from '../support/journals';
 import {forkServersIn, isAlive, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
@@ -58,7 +58,7 @@ describeIf('noded-ganeti when the daemon dies', ganetiProblem(), () => {
     const key = /^key (\w+)$/m.exec(daemon.said())![1]!;
     await end(daemon.child);
     const journal = await until('its end is on file', () => {
-      const read = readJournal(key, fs.readFileSync(join(bench.runDir, 'calls', `${key}.call`), 'utf8'));
+      const read = recordOnFile(bench.runDir, key);
       return read?.ended === null ? false : read!;
     });
     expect(journal.ended).to.include({exitCode: 0, signal: null});

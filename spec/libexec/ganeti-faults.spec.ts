@@ -19,16 +19,15 @@ interface Fault extends InjectedFault {
 
 const faults: readonly Fault[] = [
   ...['EMFILE', 'ENOSPC'].flatMap((errno): Fault[] => [
-    {call: 'openat', errno, nth: 1, what: 'the journal', stage: 'journal'},
-    {call: 'openat', errno, nth: 2, what: 'the file of stdout', stage: 'open'},
-    {call: 'openat', errno, nth: 3, what: 'the file of stderr', stage: 'open'},
-    // Its start time if a clock tick passed meanwhile, its journal twice.
-    ...[4, 5, 6].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
+    {call: 'openat', errno, nth: 1, what: 'the file of stdout', stage: 'open'},
+    {call: 'openat', errno, nth: 2, what: 'the file of stderr', stage: 'open'},
+    // Its start time if a clock tick passed meanwhile.
+    ...[3, 4].map((nth): Fault => ({call: 'openat', errno, nth, what: 'what is read and written beside it'})),
   ]),
   ...['ENOSPC', 'EIO'].flatMap((errno): Fault[] => [
-    {call: 'write', errno, nth: 1, what: 'the journal, for the acceptance', stage: 'journal'},
+    {call: 'write', errno, nth: 1, what: 'the log, for the acceptance', stage: 'journal'},
     // (The end of a function is a write too, into the pipe of its signals.)
-    {call: 'write', errno, nth: 2, what: 'the journal, for the start', says: /cannot write to the journal/},
+    {call: 'write', errno, nth: 2, what: 'the log, for the start', says: /cannot write to the log/},
   ]),
   ...['EAGAIN', 'ENOMEM'].flatMap((errno): Fault[] => [
     {call: 'clone,clone3', errno, nth: 1, what: 'a process', stage: 'spawn'},

@@ -52,18 +52,19 @@ const samples: readonly (readonly [Buffer, ForkerFrame])[] = [
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([1]), Buffer.from('true')])), {type: 'output', key, stream: 'stdout', bytes: Buffer.from('true')}],
   [frame('O', Buffer.concat([Buffer.from(key), Buffer.from([2])])), {type: 'output', key, stream: 'stderr', bytes: Buffer.alloc(0)}],
   [frame('B', Buffer.from(key)), {type: 'busy', key}],
+  [frame('G', u32(7)), {type: 'segment', number: 7}],
   [frame('M', Buffer.from('word')), {type: 'message', text: 'word'}],
   [endedFrame({code: 3, sizes: [10n, 20n]}), {type: 'ended', key, exitCode: 3, signal: null, errno: null, stage: '', ...at, stdoutBytes: 10, stderrBytes: 20, noted: null}],
   [endedFrame({kind: 1, code: 6}), {type: 'ended', key, exitCode: null, signal: 'SIGABRT', errno: null, stage: '', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({kind: 1, code: 40}), {type: 'ended', key, exitCode: null, signal: 'SIG40', errno: null, stage: '', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({kind: 2, code: 11, stage: 2}), {type: 'ended', key, exitCode: null, signal: null, errno: 'EAGAIN', stage: 'spawn', ...at, stdoutBytes: 0, stderrBytes: 0, noted: null}],
   [endedFrame({sizes: [2n ** 64n - 1n, 2n ** 64n - 1n]}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: null, stderrBytes: null, noted: null}],
-  [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
+  [endedFrame({sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: 'true', stderr: 'oh!'}}],
   [frame('W', Buffer.concat([u32(2), u32(77)])), {type: 'welcome', version: 2, pid: 77}],
   [frame('L', Buffer.concat([Buffer.from(key), u32(78), u64(123456789n)])), {type: 'live', key, pid: 78, startTime: 123456789, at: null}],
   [frame('A', Buffer.concat([Buffer.from(key), u32(79), u64(5n)])), {type: 'started', key, pid: 79, startTime: 5, at: null}],
   [endedFrame({old: true}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, boot: null, stdoutBytes: 0, stderrBytes: 0, noted: null}],
-  [endedFrame({old: true, sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, boot: null, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: Buffer.from('true'), stderr: Buffer.from('oh!')}}],
+  [endedFrame({old: true, sizes: [4n, 3n], noted: 'trueoh!'}), {type: 'ended', key, exitCode: 0, signal: null, errno: null, stage: '', ...at, boot: null, stdoutBytes: 4, stderrBytes: 3, noted: {stdout: 'true', stderr: 'oh!'}}],
 ];
 
 describe('frames from a fork server', () => {

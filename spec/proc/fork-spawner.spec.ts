@@ -66,7 +66,7 @@ for (const kind of forkers) {
     it('writes to the journal what the function process used', async () => {
       const run = await bench.run(bench.define('works', '#!/bin/sh\ni=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done\n'));
       const ended = bench.journal(run).at(-1)!;
-      expect(ended).to.have.keys('event', 'time', 'boot_time', 'exit_code', 'signal', 'user_seconds', 'system_seconds', 'max_rss_bytes');
+      expect(ended).to.include.all.keys('event', 'time', 'boot_time', 'exit_code', 'signal', 'user_seconds', 'system_seconds', 'max_rss_bytes');
       expect((ended.user_seconds as number) + (ended.system_seconds as number)).to.be.above(0);
       expect(ended.max_rss_bytes).to.be.above(100_000);
     });
@@ -89,7 +89,7 @@ for (const kind of forkers) {
 
     it('makes no file for arguments that go along, and leaves none of empty output', async () => {
       const run = await bench.run(bench.define('silent', '#!/bin/sh\n'));
-      expect(fs.readdirSync(`${bench.runDir}/calls`).filter((name) => name.startsWith(run.key))).to.deep.equal([`${run.key}.call`]);
+      expect(fs.readdirSync(`${bench.runDir}/calls`).filter((name) => name.startsWith(run.key))).to.deep.equal([]);
     });
 
     it('goes on with its calls after a malformed frame has closed the connection', async () => {

@@ -1,14 +1,14 @@
-/** Little output stands in the journal, and in no file: noded-forker does that, and the spool reads it. */
+/** Little output stands in the `ended` line, and in no file: noded-forker does that, and noded keeps it in memory. */
 import {expect} from 'chai';
 import * as fs from 'node:fs';
-import {readJournal} from '../../lib/call/journal';
 import {isIdle} from '../support/injected-faults';
+import {recordOnFile} from '../support/journals';
 import {SpawnerBench, spawnerKinds} from '../support/spawner-bench';
 import type {Run} from '../support/spawner-bench';
 import {until} from '../support/until';
 
-/** What both streams together may have, with their escapes, to stand in a line of under 4096 bytes. */
-const most = 3072;
+/** What both streams together may have to stand in a line of the log. */
+const most = 512;
 
 for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner') && !name.includes('ganeti'))) {
   describe(`${kind.name}: the output of a call`, () => {
@@ -37,14 +37,12 @@ for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner
       }, 25_000);
     };
 
-    it('stands in its journal if it is little, and is read from there', async () => {
+    it('stands in its line if it is little, and in memory', async () => {
       const [stdout, stderr] = ['{"a":"\\\\ \\"q\\"",\n\t"b":[1.0]}\n', 'a "note"\n'];
       const run = await printsSoon('little', stdout, stderr);
       expect(run.ending).to.include({output: 'json', stdoutBytes: stdout.length, stderrBytes: stderr.length, inJournal: true});
-      expect(filesOf(run)).to.deep.equal(['call']);
+      expect(filesOf(run)).to.deep.equal([]);
       expect(bench.journal(run).at(-1)).to.include({event: 'ended', stdout, stderr});
-      await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));
-      expect(bench.spool.recent.get(run.key)).to.equal(undefined);
       expect([run.stdout, run.stderr]).to.deep.equal([stdout, stderr]);
       expect(bench.spool.read(run.key, 'stdout', 2, 3).toString()).to.equal(stdout.slice(2, 5));
     });
@@ -55,43 +53,38 @@ for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner
       ['has a zero byte', '1', '\0'],
       ['is too much', `"${'x'.repeat(most - 1)}"`, ''],
       ['is too much together', `"${'x'.repeat(most / 2)}"`, 'y'.repeat(most / 2)],
-      ['is too much with its escapes', JSON.stringify('"'.repeat(most / 2 - 10)), ''],
     ] as const) {
       it(`has files of its own if it ${what}`, async () => {
         const run = await prints('filed', stdout, stderr);
         expect(run.ending).to.include({stdoutBytes: stdout.length, stderrBytes: stderr.length});
-        expect(filesOf(run)).to.deep.equal(['call', ...(stderr === '' ? [] : ['err']), 'out']);
+        expect(filesOf(run)).to.deep.equal([...(stderr === '' ? [] : ['err']), 'out']);
         expect(bench.journal(run).at(-1)).to.not.have.any.keys('stdout', 'stderr');
         expect(bench.spool.read(run.key, 'stdout', 0, 10_000).toString('latin1')).to.equal(stdout);
         expect(bench.spool.read(run.key, 'stderr', 0, 10_000).toString('latin1')).to.equal(stderr);
       });
     }
 
-    it('fits to the last byte that a journal line may have', async function () {
-      this.timeout(120_000);
-      for (let size = most - 40; size <= most; size += 1) {
-        const stdout = `"${'x'.repeat(size - 2)}"`;
+    it('stands there to the last byte that it may have, and where most of it is escaped', async () => {
+      for (const stdout of [...[most - 1, most].map((size) => `"${'x'.repeat(size - 2)}"`), JSON.stringify('"'.repeat(most / 2 - 1))]) {
         const run = await printsSoon('exact', stdout);
-        expect(run.ending).to.include({output: 'json', stdoutBytes: size, inJournal: true});
+        expect(run.ending).to.include({output: 'json', stdoutBytes: stdout.length, inJournal: true});
         expect(run.stdout).to.equal(stdout);
       }
-      for (let size = most - 700; size <= most; size += 7) {
-        const stdout = JSON.stringify(`${'"'.repeat(size / 4)}${'x'.repeat(size / 2 - 2)}`);
-        const run = await prints('escaped', stdout);
-        expect(run.ending).to.include({output: 'json', stdoutBytes: stdout.length});
-        expect(run.stdout).to.equal(stdout);
-        for (const line of fs.readFileSync(`${bench.runDir}/calls/${run.key}.call`, 'latin1').split('\n')) expect(line.length).to.be.below(4096);
-      }
+    });
+
+    it('is said to be none by its line, in which it stands', async () => {
+      const run = await printsSoon('silent', '');
+      expect(bench.journal(run).at(-1)).to.include({event: 'ended', stdout: ''}).and.not.have.any.keys('stderr');
     });
 
     it('has files once it runs for a while, which grow as it writes', async () => {
       const gate = `${bench.root}/go-on`;
       const run = bench.spawn(bench.define('talks', `#!/bin/sh\necho one >&2\nuntil [ -e ${gate} ]; do sleep 0.02; done\necho two >&2\necho 1\n`));
       await until('stderr has a name', () => run.stderr === 'one\n');
-      expect(filesOf(run)).to.deep.equal(['call', 'err', 'out']);
+      expect(filesOf(run)).to.deep.equal(['err', 'out']);
       fs.writeFileSync(gate, '');
       expect(await run.ended()).to.include({output: 'json', stdoutBytes: 2, stderrBytes: 8});
-      expect(filesOf(run)).to.deep.equal(['call', 'err', 'out']);
+      expect(filesOf(run)).to.deep.equal(['err', 'out']);
       expect([run.stdout, run.stderr]).to.deep.equal(['1\n', 'one\ntwo\n']);
     });
 
@@ -108,32 +101,26 @@ for (const kind of spawnerKinds.filter(({name}) => name.startsWith('fork-spawner
       await until('it has as many as before', () => files() === before);
     });
 
-    it('keeps its journal when its program is busy, and when somebody has begun it', async () => {
+    it('has its first line when its program is busy, and when the table has written that already', async () => {
       const spec = bench.define('waits', '#!/bin/sh\n');
       fs.copyFileSync('/bin/true', spec.program);
       const fd = fs.openSync(spec.program, 'r+');
-      let line = '';
-      const name = (key: string, accepted: string): void => bench.spool.putOnFile(key, (line = accepted));
-      const [whole, empty] = [bench.spawn(spec, {meanwhile: name}), bench.spawn(spec, {meanwhile: (key) => fs.writeFileSync(`${bench.runDir}/calls/${key}.call`, '')})];
+      const runs = [bench.spawn(spec, {meanwhile: (key, accepted) => bench.spool.putOnFile(key, accepted)}), bench.spawn(spec)];
       try {
         await until('it was busy', () => bench.warnings.some((warning) => warning.includes('is being written')));
-        name(whole.key, line);
-        expect(fs.existsSync(`${bench.runDir}/calls/${whole.key}.call`)).to.equal(true);
       } finally {
         fs.closeSync(fd);
       }
-      for (const run of [whole, empty]) {
+      for (const run of runs) {
         expect(await run.ended()).to.include({kind: 'exited', exitCode: 0});
-        const events = bench.journal(run).map(({event}) => event);
-        expect(events.filter((event) => event === 'accepted')).to.have.length(1);
-        expect(events.at(-1)).to.equal('ended');
+        expect(recordOnFile(bench.runDir, run.key)).to.nested.include({'accepted.key': run.key, 'ended.exitCode': 0});
       }
     });
 
-    it('leaves a journal that says all by itself', async () => {
+    it('leaves lines that say all by themselves', async () => {
       const run = await printsSoon('says', '[1]', 'x');
-      const record = readJournal(run.key, fs.readFileSync(`${bench.runDir}/calls/${run.key}.call`, 'utf8'));
-      expect(record).to.deep.include({outcome: null, stopCause: null, torn: false});
+      const record = recordOnFile(bench.runDir, run.key);
+      expect(record).to.deep.include({outcome: null, stopCause: null});
       expect(record?.ended).to.deep.include({exitCode: 0, noted: {stdout: '[1]', stderr: 'x'}});
     });
   });

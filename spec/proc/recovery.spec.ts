@@ -8,12 +8,14 @@ import * as os from 'node:os';
 import {join} from 'node:path';
 import {limits} from '../../lib/base/limits';
 import {ProcessTrees, startTimeOf} from '../../lib/proc/process-tree';
-import {recoverCalls} from '../../lib/proc/recovery';
+import {readLog, recoverCalls} from '../../lib/proc/recovery';
 import type {Recovered} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
+import type {Tombstone} from '../../lib/call/tombstones';
 import {JsonScanner} from '../../lib/rpc/json-scan';
 import {isAlive, signalGroup} from '../support/processes';
 import {until} from '../support/until';
+import {writeLog} from '../support/journals';
 
 describe('what is read back from journals', () => {
   let runDir: string;
@@ -29,22 +31,21 @@ describe('what is read back from journals', () => {
   });
 
   const path = (key: string, kind: string): string => join(runDir, 'calls', `${key}.${kind}`);
-  /** A journal of lines behind the acceptance; keys count up. */
+  /** Lines behind the acceptance; keys count up. */
   let count = 0;
   const plant = (lines: readonly object[], accepted: object = {}): string => {
     const key = String(++count).padStart(16, '0');
     const first = {event: 'accepted', time: 1_764_670_000 - count, ppid: 1, fn_name: 'f', role: 'master', fingerprint: 'x', ...accepted};
-    fs.writeFileSync(path(key, 'call'), [first, ...lines].map((line) => `${JSON.stringify(line)}\n`).join(''));
+    writeLog(runDir, [first, ...lines].map((line) => [key, JSON.stringify(line)]));
     return key;
   };
-  const recover = async (buried: readonly string[] = []): Promise<{recovered: readonly Recovered[]; of: (key: string) => Recovered | undefined}> => {
+  const recover = async (isLive: (key: string) => boolean = () => false): Promise<{recovered: readonly Recovered[]; of: (key: string) => Recovered | undefined; tombstones: readonly Tombstone[]}> => {
     const log = {warn: () => {}};
     const spool = new Spool({runDir, minFreeBytes: 0, log});
-    const recovered = await recoverCalls({
-      spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isBuried: (key) => buried.includes(key), isLive: () => false,
-    });
+    const onFile = await readLog({spool, log, isLive});
+    const recovered = await recoverCalls(onFile, {spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isLive});
     spool.flush();
-    return {recovered, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
+    return {recovered, tombstones: onFile.tombstones, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
   };
   const sleeper = async (): Promise<number> => {
     const child = spawn('sleep', ['60'], {detached: true, stdio: 'ignore'});
@@ -109,7 +110,7 @@ describe('what is read back from journals', () => {
     await until('it writes', () => fs.statSync(path(key, 'err')).size > 0);
     const {of} = await recover();
     expect(of(key)?.ending).to.deep.include({kind: 'lost', stdoutBytes: 0, stderrBytes: fs.statSync(path(key, 'err')).size});
-    expect(fs.readdirSync(join(runDir, 'calls')).sort()).to.deep.equal([`${key}.call`, `${key}.err`]);
+    expect(fs.readdirSync(join(runDir, 'calls')).sort()).to.deep.equal([`${key}.err`]);
   });
 
   it('has its stderr, although the journal says that stdout is lost', async () => {
@@ -134,15 +135,43 @@ describe('what is read back from journals', () => {
     const buried = plant([exit(0)]);
     fs.writeFileSync(path(buried, 'out'), '1');
     const other = plant([exit(0)]);
-    expect((await recover([buried])).recovered.map(({record}) => record.accepted.key)).to.deep.equal([other]);
-    expect(fs.readdirSync(join(runDir, 'calls'))).to.deep.equal([`${other}.call`]);
+    const tombstone = {event: 'buried', time: 1_764_670_003, id: `1:0:${(1_764_670_000 - Number(buried)).toFixed(3)}:${buried}`, fn_name: 'f', role: 'master', request_id: null, outcome: 'ok'};
+    writeLog(runDir, [[buried, JSON.stringify(tombstone)]]);
+    expect((await recover()).recovered.map(({record}) => record.accepted.key)).to.deep.equal([other]);
+    expect(fs.readdirSync(join(runDir, 'calls'))).to.deep.equal([]);
   });
 
-  it('is gone if its acceptance is not whole', async () => {
-    const key = '00000000ffffffff';
-    fs.writeFileSync(path(key, 'call'), '{"event":"accepted","time":176467');
+  it('is gone if its acceptance is damaged, and its files with it', async () => {
+    const key = plant([exit(0)]);
     fs.writeFileSync(path(key, 'args'), '[]');
-    expect((await recover()).recovered).to.deep.equal([]);
+    const other = plant([exit(0)]);
+    const segment = join(runDir, 'log/0000000001.log');
+    fs.writeFileSync(segment, fs.readFileSync(segment, 'latin1').replace('"event":"accepted"', '"event":"ackepted"'), 'latin1');
+    expect((await recover()).recovered.map(({record}) => record.accepted.key)).to.deep.equal([other]);
     expect(fs.readdirSync(join(runDir, 'calls'))).to.deep.equal([]);
+  });
+
+  describe('of a noded of before the log', () => {
+    const plantJournal = (key: string, lines: readonly object[], tail = ''): void => {
+      const first = {event: 'accepted', time: 1_764_670_000, ppid: 1, fn_name: 'f', role: 'master', fingerprint: 'x'};
+      fs.writeFileSync(path(key, 'call'), [first, ...lines].map((line) => `${JSON.stringify(line)}\n`).join('') + tail);
+    };
+    const [ended, live, unreadable] = ['00000000000000aa', '00000000000000bb', '00000000000000cc'] as const;
+
+    it('is carried over to the log, whose journals go when nobody writes to them any more', async () => {
+      plantJournal(ended, [exit(3)], '{"event":"outc');
+      plantJournal(live, []);
+      fs.symlinkSync('/etc/passwd', path(unreadable, 'call'));
+      const buried = {time: Date.now() / 1000, id: '1:0:1764670000.000:00000000000000dd', key: '00000000000000dd', fn_name: 'f', role: 'master', request_id: 'request-1', outcome: 'ok'};
+      fs.writeFileSync(join(runDir, 'tombstones.old'), `${JSON.stringify(buried)}\n{"time":17`);
+      for (let times = 0; times < 2; times += 1) {
+        const {of, tombstones} = await recover((key) => key === live);
+        expect(of(ended)?.ending).to.include({kind: 'exited', exitCode: 3});
+        expect(of(live)?.ending).to.equal(null);
+        expect(tombstones.map(({requestId}) => requestId)).to.deep.equal(['request-1']);
+        expect(fs.readdirSync(join(runDir, 'calls'))).to.have.members([`${live}.call`, `${unreadable}.call`]);
+        expect(fs.readdirSync(runDir)).to.have.members(['calls', 'log']);
+      }
+    });
   });
 });

@@ -1,19 +1,21 @@
 import {expect} from 'chai';
-import {execFileSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
 import {NodedError} from '../../lib/base/errors';
+import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
-import {readJournal, stoppingLine} from '../../lib/call/journal';
+import {stoppingLine} from '../../lib/call/journal';
+import {readLog} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
 import {describeWithMounts, mountTmpfs} from '../support/as-root';
 import {NodedDaemon} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
 import {until} from '../support/until';
+import {logOf, recordOnFile} from '../support/journals';
 
 const pageBytes = 4096;
-const accepted = '{"event":"accepted","fn_name":"f","role":"r","fingerprint":"x"}\n';
+const accepted = '{"event":"accepted","fn_name":"f","role":"r","fingerprint":"x"}';
 
 describeWithMounts('a spool without room', () => {
   let root: string;
@@ -51,6 +53,15 @@ describeWithMounts('a spool without room', () => {
     }
   };
 
+  /** The same, and the log to the last bytes of its page. */
+  const fillLog = (spool: Spool): string => {
+    const key = create(spool, 0);
+    fill();
+    const {size} = fs.statSync(join(root, 'log/0000000001.log'));
+    spool.putOnFile(key, JSON.stringify({event: 'pad', pad: 'x'.repeat(pageBytes - size - 80)}));
+    return key;
+  };
+
   beforeEach(() => {
     root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-full-')));
     warnings = [];
@@ -61,56 +72,75 @@ describeWithMounts('a spool without room', () => {
   });
 
   it('refuses a call whose arguments do not fit, and leaves nothing of it', () => {
-    const spool = mount('size=64k');
-    expect(refusal(() => create(spool, 128 * 1024)).code).to.equal('spool_full');
+    const spool = mount('size=256k');
+    expect(refusal(() => create(spool, 512 * 1024)).code).to.equal('spool_full');
     expect(files()).to.deep.equal([]);
     create(spool, 1024);
   });
 
-  it('refuses a call whose journal does not fit, and leaves nothing of it', () => {
-    const spool = mount('size=64k');
-    fill();
+  it('refuses a call whose first line does not fit, and leaves nothing of it', () => {
+    const spool = mount('size=256k');
+    const key = fillLog(spool);
     expect(refusal(() => create(spool, 0)).code).to.equal('spool_full');
-    expect(files()).to.deep.equal([]);
+    expect(files()).to.have.length(1);
+    expect([...new Set(logOf(root).map((line) => line.key))]).to.deep.equal([key]);
   });
 
   it('refuses a call when there are no inodes', () => {
     const spool = mount('size=1m,nr_inodes=6');
     for (let call = 0; call < 2; call += 1) create(spool, 10);
     expect(refusal(() => create(spool, 10)).code).to.equal('spool_full');
-    expect(files()).to.have.length(4);
+    expect(files()).to.have.length(2);
   });
 
-  it('refuses a call on a filesystem that has become read-only', () => {
-    const spool = mount('size=64k');
-    execFileSync('mount', ['-o', 'remount,ro', root]);
-    expect(refusal(() => create(spool, 10)).code).to.equal('spool_full');
+  it('takes errors of a filesystem that has become read-only, or fails, for no room', () => {
+    const spool = mount('size=256k');
+    for (const errno of ['EROFS', 'EIO', 'EDQUOT']) expect(spool.refusal(drawKey(), errno).code).to.equal('spool_full');
+    expect(spool.refusal(drawKey(), 'EMFILE').code).to.equal('spawner_unavailable');
   });
 
-  it('goes on in a new line of a journal after one that was cut short', () => {
-    const spool = mount('size=64k');
-    const almostFull = `${accepted.slice(0, -2)},"pad":"${'x'.repeat(pageBytes - accepted.length - 40)}"}\n`;
-    const key = create(spool, 0, almostFull);
-    fill();
-    const path = join(root, 'calls', `${key}.call`);
+  it('loses a line with a warning, and that one alone', () => {
+    const spool = mount('size=256k');
+    const key = fillLog(spool);
     spool.append(key, stoppingLine('aborted', 'master', 1000));
+    spool.flush();
     expect(warnings).to.have.length(1);
-    expect(fs.statSync(path).size).to.equal(pageBytes);
-    expect(readJournal(key, fs.readFileSync(path, 'utf8'))).to.include({torn: true, stopCause: null});
+    expect(recordOnFile(root, key)).to.include({stopCause: null});
     fs.unlinkSync(join(root, 'filler'));
     spool.append(key, stoppingLine('deadline', 'noded', 2000));
-    expect(readJournal(key, fs.readFileSync(path, 'utf8'))).to.include({torn: false, stopCause: 'deadline'});
+    spool.flush();
+    let damaged = 0;
+    logOf(root, () => (damaged += 1));
+    expect(damaged).to.equal(1);
+    expect(recordOnFile(root, key)).to.include({stopCause: 'deadline'});
   });
 
-  it('loses a tombstone with a warning, and the next one begins a new line', () => {
-    const spool = mount('size=64k');
-    spool.bury(`${'x'.repeat(pageBytes - 20)}\n`);
-    fill();
-    spool.bury('{"tombstone":"lost"}\n');
-    expect(warnings[0]).to.match(/^cannot keep a tombstone/);
+  it('goes on with a full segment of the log while there is no room for another', () => {
+    const spool = mount('size=8m,nr_inodes=4');
+    const key = drawKey();
+    const pad = JSON.stringify({event: 'pad', pad: 'x'.repeat(4000)});
+    for (let bytes = 0; bytes <= limits.segmentBytes; bytes += pad.length) spool.putOnFile(key, pad);
+    expect(warnings.filter((warning) => !warning.startsWith('cannot begin a segment of the log of calls: ENOSPC'))).to.deep.equal([]);
+    expect(warnings).to.not.have.length(0);
+    expect(fs.readdirSync(join(root, 'log'))).to.deep.equal(['0000000001.log']);
+    spool.putOnFile(key, accepted);
+    expect(recordOnFile(root, key)).to.nested.include({'accepted.key': key});
+  });
+
+  it('knows the calls of a noded of before the log, and leaves their journals where they are until there is room', async () => {
+    const spool = mount('size=256k');
+    const [key, other] = [drawKey(), drawKey()];
+    for (const each of [key, other]) fs.writeFileSync(join(root, 'calls', `${each}.call`), `${accepted}\n`);
+    fillLog(spool);
+    const log = {warn: (_fields: object, message: string): void => void warnings.push(message)};
+    const before = await readLog({spool, log, isLive: () => false});
+    expect(before.journals.get(key)?.record?.accepted.key).to.equal(key);
+    expect(warnings.at(-1)).to.match(/^cannot carry over the journals of an earlier noded to the log: ENOSPC/);
+    expect(files()).to.include.members([`${key}.call`, `${other}.call`]);
     fs.unlinkSync(join(root, 'filler'));
-    spool.bury('{"tombstone":"kept"}\n');
-    expect([...spool.tombstones()].at(-1)).to.equal('{"tombstone":"kept"}');
+    const after = await readLog({spool, log, isLive: () => false});
+    expect([...after.journals.keys()]).to.include.members([key, other]);
+    expect(files()).to.not.include.members([`${key}.call`, `${other}.call`]);
   });
 });
 
@@ -118,7 +148,7 @@ describeWithMounts('a noded whose spool is full', () => {
   let daemon: NodedDaemon;
   let unmount: () => void;
   let careless = '';
-  const large = 'perl -e \'print chr(34), "x" x 400000, chr(34); exit 0\'';
+  const large = 'perl -e \'print chr(34), "x" x 600000, chr(34); exit 0\'';
 
   before(async () => {
     const functions = {
@@ -128,7 +158,7 @@ describeWithMounts('a noded whose spool is full', () => {
       gone: {body: '#!/bin/sh\nsleep 60 &\n', manifest: 'urgent = true\n'},
     };
     daemon = new NodedDaemon({functions, config: '[limits]\nmin_free = 0\n'});
-    unmount = mountTmpfs(daemon.runDir, 'size=256k');
+    unmount = mountTmpfs(daemon.runDir, 'size=512k');
     await daemon.start();
   });
   after(async () => {
@@ -153,7 +183,11 @@ describeWithMounts('a noded whose spool is full', () => {
 
   it('refuses other functions with spool_full, and starts none', async () => {
     fill();
-    const {status, json, headers} = await daemon.startFunction('cat', 1, 20);
+    // How much is free is asked for now and then, not for every call.
+    const {status, json, headers} = await until('a call is refused', async () => {
+      const answer = await daemon.startFunction('cat', 1, 20);
+      return answer.status !== 200 && answer;
+    });
     expect([status, json.code, json.started]).to.deep.equal([503, 'spool_full', 'no']);
     expect(headers['retry-after']).to.match(/^\d+$/);
   });
@@ -175,7 +209,6 @@ describeWithMounts('a noded whose spool is full', () => {
   it('takes calls again once there is room', async () => {
     await daemon.put('ForgetFunction', {fnc_id: careless});
     fs.unlinkSync(join(daemon.runDir, 'filler'));
-    // How much is free is asked for now and then, not for every call.
     await until('a call is taken', async () => (await daemon.startFunction('cat', 1, 20)).json.result === 1);
   });
 });

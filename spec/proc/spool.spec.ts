@@ -5,11 +5,12 @@ import {join} from 'node:path';
 import {NodedError} from '../../lib/base/errors';
 import {limits} from '../../lib/base/limits';
 import {drawKey} from '../../lib/call/call-id';
-import {acceptedLine, readJournal} from '../../lib/call/journal';
+import {acceptedLine} from '../../lib/call/journal';
 import {RunDirError} from '../../lib/proc/run-dir';
 import {Spool} from '../../lib/proc/spool';
 import {acceptance} from '../support/fake-host';
 import {until} from '../support/until';
+import {linesOnFile, recordOnFile} from '../support/journals';
 
 describe('the spool', () => {
   let runDir: string;
@@ -20,7 +21,7 @@ describe('the spool', () => {
 
   const newSpool = (minFreeBytes = 0): Spool => new Spool({runDir, minFreeBytes, log: {warn: (_fields, message) => void warnings.push(message)}});
   const path = (kind: string): string => join(calls, `${key}.${kind}`);
-  const create = (args = '[]', urgent = false): void => spool.create(key, '{"event":"accepted"}\n', Buffer.from(args), urgent);
+  const create = (args = '[]', urgent = false): void => spool.create(key, '{"event":"accepted"}', Buffer.from(args), urgent);
   const codeOf = (act: () => void): string => {
     try {
       act();
@@ -48,33 +49,19 @@ describe('the spool', () => {
         create();
         const streams = spool.openStreams(key);
         for (const fd of Object.values(streams)) fs.closeSync(fd as number);
-        spool.bury('{}\n');
       } finally {
         process.umask(before);
       }
       expect(mode(calls)).to.equal('700');
-      expect(['args', 'call', 'out', 'err'].map((kind) => mode(path(kind)))).to.deep.equal(['600', '600', '600', '600']);
-      expect(mode(join(runDir, 'tombstones'))).to.equal('600');
+      expect(['args', 'out', 'err'].map((kind) => mode(path(kind)))).to.deep.equal(['600', '600', '600']);
     });
 
-    it('have a first line whoever made them, and one only', () => {
-      const line = acceptedLine(acceptance({key}), false);
-      for (const left of [null, '', line.slice(0, 20), line.trimEnd(), line, `${line}{"event":"started"}\n`]) {
-        fs.rmSync(path('call'), {force: true});
-        if (left !== null) fs.writeFileSync(path('call'), left);
-        spool.putOnFile(key, line);
-        const content = fs.readFileSync(path('call'), 'utf8');
-        expect(readJournal(key, content)?.accepted.key, content).to.equal(key);
-        expect(content.split('\n').filter((one) => one === line.trimEnd()), content).to.have.length(1);
-      }
-      expect(warnings).to.deep.equal([]);
-    });
-
-    it('hold arguments and journal byte for byte', () => {
+    it('hold arguments byte for byte, and the log the lines', () => {
       create('{"\u00e9":1}');
-      spool.append(key, '{"event":"started"}\n');
+      spool.append(key, '{"event":"started"}');
+      spool.putOnFile(key, '{"event":"ended"}');
       expect(fs.readFileSync(path('args'), 'utf8')).to.equal('{"\u00e9":1}');
-      expect(fs.readFileSync(path('call'), 'utf8')).to.equal('{"event":"accepted"}\n{"event":"started"}\n');
+      expect(linesOnFile(runDir, key)).to.deep.equal(['{"event":"accepted"}', '{"event":"started"}', '{"event":"ended"}']);
     });
 
     it('are open as they should be: arguments to read, output to append', () => {
@@ -98,7 +85,7 @@ describe('the spool', () => {
       for (const kind of ['out', 'err']) fs.writeFileSync(path(kind), '');
       fs.writeFileSync(path('out'), '1');
       spool.trim(key, spool.sizes(key));
-      expect(fs.readdirSync(calls).sort()).to.deep.equal([`${key}.call`, `${key}.out`]);
+      expect(fs.readdirSync(calls)).to.deep.equal([`${key}.out`]);
     });
 
     it('are all gone after remove, or after flush at the latest', async () => {
@@ -108,7 +95,7 @@ describe('the spool', () => {
         return key;
       });
       for (const each of keys.slice(1)) spool.remove(each);
-      await until('the slices are done', () => fs.readdirSync(calls).length === 2);
+      await until('the slices are done', () => fs.readdirSync(calls).length === 1);
       spool.remove(keys[0]!);
       spool.flush();
       expect(fs.readdirSync(calls)).to.deep.equal([]);
@@ -123,13 +110,11 @@ describe('the spool', () => {
     });
     afterEach(() => expect(fs.readFileSync(target, 'utf8')).to.equal('precious'));
 
-    for (const kind of ['args', 'call']) {
-      it(`is not followed by a new call's .${kind}`, () => {
-        fs.symlinkSync(target, path(kind));
-        expect(codeOf(() => create())).to.equal('spawner_unavailable');
-        expect(fs.readdirSync(calls)).to.deep.equal([]);
-      });
-    }
+    it("is not followed by a new call's .args", () => {
+      fs.symlinkSync(target, path('args'));
+      expect(codeOf(() => create())).to.equal('spawner_unavailable');
+      expect(fs.readdirSync(calls)).to.deep.equal([]);
+    });
 
     for (const kind of ['out', 'err']) {
       it(`is not followed by the process's .${kind}, and leaves no file open`, () => {
@@ -141,26 +126,11 @@ describe('the spool', () => {
       });
     }
 
-    it('is not followed by an append', () => {
-      create();
-      fs.unlinkSync(path('call'));
-      fs.symlinkSync(target, path('call'));
-      spool.append(key, 'x\n');
-      expect(warnings).to.have.length(1);
-      expect(warnings[0]).to.match(/journal.*ELOOP/);
-    });
-
     it('is not followed by a reader of results', () => {
       create();
       fs.symlinkSync(target, path('out'));
       expect(() => spool.read(key, 'stdout', 0, 10)).to.throw('ELOOP');
       expect(() => spool.openStdout(key)).to.throw('ELOOP');
-    });
-
-    it('is not followed by a tombstone', () => {
-      fs.symlinkSync(target, join(runDir, 'tombstones'));
-      spool.bury('{}\n');
-      expect(warnings[0]).to.match(/tombstone.*ELOOP/);
     });
   });
 
@@ -184,11 +154,9 @@ describe('the spool', () => {
       expect(mode(runDir)).to.equal('700');
     });
 
-    it('survives appends and reads of calls whose files are gone', () => {
+    it('survives reads of calls whose files are gone', () => {
       create();
       fs.rmSync(calls, {recursive: true});
-      spool.append(key, 'x\n');
-      expect(warnings).to.have.length(1);
       expect(spool.sizes(key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});
       expect(spool.hasStdout(key)).to.equal(false);
     });
@@ -202,55 +170,33 @@ describe('the spool', () => {
     expect(codeOf(() => create('[]', true))).to.equal('none');
   });
 
-  describe('what it finds at a start', () => {
-    it('is every journal, and no file that has none', () => {
-      create();
-      const other = drawKey();
-      for (const kind of ['args', 'out', 'err']) fs.writeFileSync(join(calls, `${other}.${kind}`), 'x');
-      fs.writeFileSync(join(calls, 'note'), 'x');
-      expect([...newSpool().journals()]).to.deep.equal([{key, content: '{"event":"accepted"}\n'}]);
-      expect(fs.readdirSync(calls).sort()).to.deep.equal([`${key}.args`, `${key}.call`, 'note'].sort());
-    });
-
-    it('is read no further than a journal can be long', () => {
-      create();
-      fs.appendFileSync(path('call'), 'x'.repeat(2 * limits.maxJournalBytes));
-      expect([...newSpool().journals()][0]!.content).to.have.length(limits.maxJournalBytes);
-    });
-
-    it('may hold a journal that cannot be read: it is said, and the others are there', () => {
-      create();
-      fs.symlinkSync('/etc/passwd', join(calls, '0123456789abcdef.call'));
-      fs.mkdirSync(join(calls, 'fedcba9876543210.call'));
-      fs.mkdirSync(join(calls, '00000000aaaaaaaa.out'));
-      expect([...newSpool().journals()].map((journal) => journal.key)).to.deep.equal([key]);
-      expect(warnings.filter((warning) => /ELOOP|EISDIR|EPERM/.test(warning))).to.have.length(3);
-    });
+  it('sweeps the files of calls that are not on file, and nothing else', () => {
+    create();
+    const other = drawKey();
+    for (const kind of ['args', 'out', 'err']) fs.writeFileSync(join(calls, `${other}.${kind}`), 'x');
+    fs.writeFileSync(join(calls, 'note'), 'x');
+    spool.sweep((known) => known === key);
+    expect(fs.readdirSync(calls).sort()).to.deep.equal([`${key}.args`, 'note'].sort());
   });
 
-  describe('tombstones', () => {
-    it('are read back, the older file first, without empty lines', () => {
-      spool.bury('{"n":1}\n');
-      spool.bury('{"n":2}\n');
-      fs.writeFileSync(join(runDir, 'tombstones.old'), '{"n":0}\n');
-      expect([...newSpool().tombstones()]).to.deep.equal(['{"n":0}', '{"n":1}', '{"n":2}']);
-    });
+  it('keeps little output in memory, as bytes of what the log has, until its call is removed', () => {
+    spool.keepNoted(key, {stdout: '[1]', stderr: 'note'});
+    expect(spool.sizes(key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});
+    expect([spool.readStdout(key, 3), spool.read(key, 'stderr', 1, 2)].map(String)).to.deep.equal(['[1]', 'ot']);
+    spool.remove(key, {stdoutBytes: 3, stderrBytes: 4, inJournal: true});
+    expect(spool.readStdout(key, 3)).to.have.length(0);
+  });
 
-    it('begin a new line behind one that was cut short', () => {
-      fs.writeFileSync(join(runDir, 'tombstones'), '{"n":1}\n{"n":');
-      spool.bury('{"n":3}\n');
-      expect([...newSpool().tombstones()]).to.deep.equal(['{"n":1}', '{"n":', '{"n":3}']);
-    });
-
-    it('are put aside when their file is large, once', () => {
-      const file = join(runDir, 'tombstones');
-      spool.bury('{"n":1}\n');
-      fs.truncateSync(file, limits.maxTombstoneFileBytes + 1);
-      spool = newSpool();
-      for (const n of [2, 3, 4]) spool.bury(`{"n":${n}}\n`);
-      expect(fs.statSync(`${file}.old`).size).to.be.above(limits.maxTombstoneFileBytes);
-      expect(fs.statSync(file).size).to.be.below(100);
-      expect([...newSpool().tombstones()].slice(-3)).to.deep.equal(['{"n":2}', '{"n":3}', '{"n":4}']);
+  describe('what is on file of calls whose fork server died', () => {
+    it('is found among all others, also in a journal of before the log, which goes', async () => {
+      const keys = [drawKey(), drawKey(), drawKey()];
+      for (const each of keys.slice(0, 2)) spool.putOnFile(each, acceptedLine(acceptance({key: each}), false));
+      fs.writeFileSync(join(calls, `${keys[2]}.call`), `${acceptedLine(acceptance({key: keys[2]!}), true)}\n{"event":"ended","exit_code":3}\n{"event":"outc`);
+      const found = await spool.find(new Set(keys.slice(1)));
+      expect([...found.keys()]).to.have.members(keys.slice(1));
+      expect(found.get(keys[2]!)).to.deep.include({leaveRunning: true}).and.nested.include({'ended.exitCode': 3});
+      expect(fs.readdirSync(calls)).to.deep.equal([]);
+      expect(recordOnFile(runDir, keys[2]!)).to.deep.equal(found.get(keys[2]!));
     });
   });
 });

@@ -1,10 +1,10 @@
-/** The files of calls, in memory: journals, what was buried, and the order in which it was asked for. */
+/** The files of calls, in memory: their lines, what was buried, and the order in which it was asked for. */
 import type {OutputSizes} from '../../lib/base/outcome';
 import type {CallFiles} from '../../lib/call/journal';
 
 export class FakeFiles implements CallFiles {
-  readonly journals = new Map<string, string>();
-  readonly buried: string[] = [];
+  readonly journals = new Map<string, readonly string[]>();
+  readonly buried: {readonly key: string; readonly line: string}[] = [];
   /** Arguments on file; null of a call whose arguments went along with its start. */
   readonly args = new Map<string, Uint8Array | null>();
   /** What was known of the output of those that were removed. */
@@ -17,21 +17,26 @@ export class FakeFiles implements CallFiles {
   create(key: string, line: string | null, args: Uint8Array | null, _urgent: boolean): void {
     if (this.failure !== null) throw this.failure;
     this.steps.push(`create ${key}`);
-    if (line !== null) this.journals.set(key, line);
+    if (line !== null) this.journals.set(key, [line]);
     this.args.set(key, args);
   }
 
   putOnFile(key: string, line: string): void {
-    if (this.journals.has(key)) return;
     this.steps.push(`put on file ${key}`);
-    this.journals.set(key, line);
+    this.journals.set(key, [...(this.journals.get(key) ?? []), line]);
   }
 
   append(key: string, line: string): void {
+    if (line.startsWith('{"event":"buried"')) {
+      this.steps.push('bury');
+      this.buried.push({key, line});
+      return;
+    }
     this.steps.push(`append ${key}`);
-    const journal = this.journals.get(key);
-    if (journal !== undefined) this.journals.set(key, journal + line);
+    this.journals.set(key, [...(this.journals.get(key) ?? []), line]);
   }
+
+  flushLines(): void {}
 
   remove(key: string, sizes: OutputSizes | null): void {
     this.steps.push(`remove ${key}`);
@@ -39,14 +44,8 @@ export class FakeFiles implements CallFiles {
     this.journals.delete(key);
   }
 
-  bury(line: string): void {
-    this.steps.push('bury');
-    this.buried.push(line);
-  }
-
   /** The events on file for a call, in order. */
   eventsOf(key: string): string[] {
-    const lines = (this.journals.get(key) ?? '').split('\n').filter((line) => line !== '');
-    return lines.map((line) => (JSON.parse(line) as {event: string}).event);
+    return (this.journals.get(key) ?? []).map((line) => (JSON.parse(line) as {event: string}).event);
   }
 }

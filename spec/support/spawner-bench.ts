@@ -21,6 +21,7 @@ import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forke
 import {ganetiForker, hasGaneti, makeGanetiNode} from './ganeti-node';
 import {allProcesses, forkServersIn, isAlive, kill, processesWith} from './processes';
 import {until} from './until';
+import {linesOnFile} from './journals';
 
 interface KindOptions extends ChildSpawnerOptions {
   readonly runDir: string;
@@ -202,10 +203,9 @@ export class SpawnerBench {
     return run;
   }
 
-  /** The journal of a run, line by line. */
+  /** The lines of a run in the log. */
   journal(run: Run): Record<string, unknown>[] {
-    const lines = fs.readFileSync(join(this.root, 'run/calls', `${run.key}.call`), 'utf8').split('\n').filter((line) => line !== '');
-    return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    return linesOnFile(this.runDir, run.key).map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
   /** Living processes that carry the key of this run. */

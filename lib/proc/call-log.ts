@@ -1,0 +1,258 @@
+/**
+ * The log of the run directory, `log/NUMBER.log` (doc/formats.md, "The log"): every fact of every call is a line of it,
+ * appended by whoever knows it. noded begins each segment and tells the fork server of it; both append to the newest.
+ * Only the oldest segment is ever removed, once what is still wanted of it stands in the newest: so no line of a call
+ * outlives its tombstone.
+ */
+import {closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync} from 'node:fs';
+import {join} from 'node:path';
+import {errnoOf, messageOf} from '../base/errors';
+import {limits} from '../base/limits';
+import {inSlices} from '../call/slices';
+import {linesOf, logVersion, sealLine, segmentHead, versionOf} from './log-lines';
+import type {LogLine} from './log-lines';
+import {RunDirError, makePrivateDirectory} from './run-dir';
+
+const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
+
+const systemError = (code: string, message: string): Error => Object.assign(new Error(`${code}: ${message}`), {code});
+
+/** Of one write: a line must not be cut in two by somebody else's. */
+function writeWhole(fd: number, bytes: Buffer): void {
+  const written = bytes.length === 0 ? 0 : writeSync(fd, bytes);
+  if (written < bytes.length) throw systemError('ENOSPC', `only ${written} of ${bytes.length} bytes were written`);
+}
+
+export interface CallLogOptions {
+  readonly runDir: string;
+  readonly log: {warn(fields: object, message: string): void};
+}
+
+/** What is still wanted of the log, while it is compacted. */
+export interface Wanted {
+  isWanted(line: LogLine): boolean;
+  /** About so many bytes of lines are wanted in all. */
+  readonly wantedBytes: number;
+}
+
+export class CallLog {
+  private readonly directory: string;
+  /** Sizes of the segments by their numbers, the oldest first; that of the newest is as it was at the last look. */
+  private readonly segments = new Map<number, number>();
+  private newest = 0;
+  private fd = -1;
+  private queue: string[] = [];
+  private wanted: Wanted | null = null;
+  /** One after the other: what reads all segments, and what removes one. */
+  private turn: Promise<void> = Promise.resolve();
+  /** The oldest segment that a fork server may still append to; it says which one it has. */
+  private inUseFrom = Infinity;
+  /** Told of each new segment. */
+  onSegment: (number: number) => void = () => {};
+
+  constructor(private readonly options: CallLogOptions) {
+    this.directory = join(options.runDir, 'log');
+    this.open();
+  }
+
+  /** The number of the newest segment: the one that is appended to. */
+  get current(): number {
+    return this.newest;
+  }
+
+  /** Bytes of all segments. */
+  get bytes(): number {
+    let sum = 0;
+    for (const size of this.segments.values()) sum += size;
+    return sum;
+  }
+
+  /** Appends a line in this turn of the loop, together with the others that come in it. A failure is logged and survived. */
+  append(key: string, json: string): void {
+    if (this.queue.push(sealLine(key, json)) === 1) setImmediate(() => this.flush());
+  }
+
+  /** Appends lines of one call now, after what waits. Throws the system's error; they are not on file then. */
+  appendNow(key: string, lines: readonly string[]): void {
+    this.flush();
+    this.write(Buffer.from(lines.map((json) => sealLine(key, json)).join('')));
+  }
+
+  /** Appends what waits. */
+  flush(): void {
+    if (this.queue.length === 0) return;
+    const lines = Buffer.from(this.queue.join(''));
+    this.queue = [];
+    try {
+      this.write(lines);
+    } catch (error) {
+      this.options.log.warn({errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
+    }
+  }
+
+  /** The fork server appends to this segment now, and to no older one; `Infinity` if there is none. */
+  usedFrom(number: number): void {
+    this.inUseFrom = number;
+  }
+
+  /** From now on segments are removed once little of them is wanted. */
+  compact(wanted: Wanted): void {
+    this.wanted = wanted;
+    void this.removeOldest();
+  }
+
+  /** All lines, the oldest segment first: a slice of them at a time. Damaged ones are told of, and cost themselves alone. */
+  async read(take: (line: LogLine) => void): Promise<void> {
+    await this.inTurn(async () => {
+      this.flush();
+      for (const number of [...this.segments.keys()]) {
+        try {
+          await inSlices(this.linesIn(number), take);
+        } catch (error) {
+          this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot read a segment of the log of calls: ${messageOf(error)}`);
+        }
+      }
+    });
+  }
+
+  /** What the fork server appends is not seen here: begins a new segment if it is time to. */
+  look(): void {
+    const {size} = fstatSync(this.fd);
+    this.segments.set(this.newest, size);
+    if (size > limits.segmentBytes) this.roll();
+  }
+
+  /** If it was removed under the running daemon, the next line goes to a new one. */
+  restore(): void {
+    if (fstatSync(this.fd).nlink > 0) return;
+    this.segments.clear();
+    this.open();
+    this.onSegment(this.newest);
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  private open(): void {
+    makePrivateDirectory(this.directory);
+    const names = readdirSync(this.directory).filter((name) => /^\d{10}\.log$/.test(name)).sort();
+    for (const name of names) this.segments.set(Number.parseInt(name, 10), lstatSync(join(this.directory, name)).size);
+    const newest = names.length === 0 ? 0 : Number.parseInt(names.at(-1)!, 10);
+    if (newest > 0 && this.isOurs(newest)) this.use(newest, O_WRONLY | O_APPEND | O_NOFOLLOW);
+    else this.begin(newest + 1);
+  }
+
+  /** Whether lines may be appended to a segment that is there. Throws a RunDirError for one of a later version: what it tells is not known here. */
+  private isOurs(number: number): boolean {
+    try {
+      const version = versionOf(this.contentOf(number));
+      if (version !== null && version > logVersion) throw new RunDirError('unusable', `${this.path(number)} was written by a later noded (version ${version} of the log)`);
+      return version === logVersion;
+    } catch (error) {
+      if (error instanceof RunDirError) throw error;
+      this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot go on with a segment of the log of calls: ${messageOf(error)}`);
+      return false;
+    }
+  }
+
+  private path(number: number): string {
+    return join(this.directory, `${String(number).padStart(10, '0')}.log`);
+  }
+
+  private begin(number: number): void {
+    this.use(number, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, segmentHead);
+    this.segments.set(number, segmentHead.length);
+  }
+
+  /** Appends go there from now on; if that cannot be, to where they went before. */
+  private use(number: number, flags: number, head = ''): void {
+    const fd = openSync(this.path(number), flags, 0o600);
+    try {
+      writeWhole(fd, Buffer.from(head));
+    } catch (error) {
+      closeSync(fd);
+      unlinkSync(this.path(number));
+      throw error;
+    }
+    if (this.fd !== -1) closeSync(this.fd);
+    this.fd = fd;
+    this.newest = number;
+  }
+
+  private write(lines: Buffer): void {
+    const {nlink, size} = fstatSync(this.fd);
+    if (nlink === 0) {
+      this.restore();
+      throw systemError('ENOENT', 'the log was removed');
+    }
+    const bytes = Buffer.concat([Buffer.from('\n'), lines]);
+    writeWhole(this.fd, bytes);
+    this.segments.set(this.newest, size + bytes.length);
+    if (size + bytes.length > limits.segmentBytes) this.roll();
+  }
+
+  /** Without room for a new segment the old one goes on. */
+  private roll(): void {
+    try {
+      this.begin(this.newest + 1);
+    } catch (error) {
+      this.options.log.warn({errno: errnoOf(error)}, `cannot begin a segment of the log of calls: ${messageOf(error)}`);
+      return;
+    }
+    this.onSegment(this.newest);
+    void this.removeOldest();
+  }
+
+  private get isWasteful(): boolean {
+    const [oldest = Infinity] = this.segments.keys();
+    return this.wanted !== null && oldest < this.newest && oldest < this.inUseFrom && this.bytes > 2 * this.wanted.wantedBytes + 2 * limits.segmentBytes;
+  }
+
+  private async removeOldest(): Promise<void> {
+    try {
+      await this.inTurn(async () => {
+        while (this.isWasteful) await this.moveOldest();
+      });
+    } catch (error) {
+      // On a full disk nothing can be copied: it is tried again with the next segment.
+      this.options.log.warn({errno: errnoOf(error)}, `cannot compact the log of calls: ${messageOf(error)}`);
+    }
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.turn.then(work);
+    this.turn = done.catch(() => {});
+    return done;
+  }
+
+  private async moveOldest(): Promise<void> {
+    const [oldest] = this.segments.keys();
+    let kept: Buffer[] = [];
+    const move = (): void => {
+      if (kept.length > 0) this.write(Buffer.concat(kept));
+      kept = [];
+    };
+    await inSlices(this.linesIn(oldest!), (line) => {
+      if (this.wanted!.isWanted(line) && kept.push(line.bytes) >= limits.sliceSize) move();
+    });
+    move();
+    unlinkSync(this.path(oldest!));
+    this.segments.delete(oldest!);
+  }
+
+  private contentOf(number: number): Buffer {
+    const fd = openSync(this.path(number), O_RDONLY | O_NOFOLLOW);
+    try {
+      return readFileSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  private *linesIn(number: number): Generator<LogLine> {
+    let damaged = 0;
+    yield* linesOf(this.contentOf(number), () => (damaged += 1));
+    if (damaged > 0) this.options.log.warn({segment: number, lines: damaged}, 'lines of the log of calls are damaged');
+  }
+}
