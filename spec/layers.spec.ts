@@ -39,6 +39,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['retention', 'which ended calls are kept'],
     ['expiry', 'and when they go'],
     ['slots', 'which calls take a slot'],
+    ['call-order', 'calls one after the other'],
     ['call-index', 'finds calls, and the tombstones of those that are gone'],
     ['call-table', 'the many: brings all of them together'],
   ],

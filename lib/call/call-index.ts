@@ -4,6 +4,7 @@ import {limits} from '../base/limits';
 import {isSameCall, parseCallId} from './call-id';
 import type {CallIdParts} from './call-id';
 import type {Call, State} from './call-record';
+import {CallOrder} from './call-order';
 import {inSlices} from './slices';
 import {Tombstones, requestKey} from './tombstones';
 import type {Tombstone} from './tombstones';
@@ -21,6 +22,8 @@ export class CallIndex {
   private readonly byRequest = new Map<string, Call>();
   /** Those of them that have not ended, in the same order: few, beside those that have. */
   private readonly active = new Map<string, Call>();
+  private readonly order = new CallOrder();
+  private readonly byFunction = new Map<string, CallOrder>();
   private readonly tombstones = new Tombstones();
 
   get tombstoneCount(): number {
@@ -31,6 +34,11 @@ export class CallIndex {
     const {key, role, requestId} = call.accepted;
     this.byKey.set(key, call);
     this.active.set(key, call);
+    this.order.add(call);
+    const {fnName} = call.accepted;
+    const order = this.byFunction.get(fnName) ?? new CallOrder();
+    this.byFunction.set(fnName, order);
+    order.add(call);
     if (requestId !== null) this.byRequest.set(requestKey(role, requestId), call);
   }
 
@@ -38,11 +46,15 @@ export class CallIndex {
     this.active.delete(call.accepted.key);
   }
 
-  /** The call was refused after all: nothing is known of it, and its request ID is free again. */
+  /** The call is gone. It was refused after all: nothing is known of it, and its request ID is free again. */
   remove(call: Call): void {
-    const {key, role, requestId} = call.accepted;
+    const {key, role, requestId, fnName} = call.accepted;
     this.byKey.delete(key);
     this.active.delete(key);
+    this.order.delete();
+    const order = this.byFunction.get(fnName)!;
+    order.delete();
+    if (order.isEmpty) this.byFunction.delete(fnName);
     if (requestId !== null) this.byRequest.delete(requestKey(role, requestId));
   }
 
@@ -98,12 +110,20 @@ export class CallIndex {
   /** Calls in order of acceptance, those after `afterSequence`, at most `limit`: looked for in slices, so the first may be gone when the last is found. */
   async list(filter: CallFilter, afterSequence: number, limit: number): Promise<Call[]> {
     const found: Call[] = [];
-    const calls = filter.state === null || filter.state === 'ended' ? this.byKey : this.active;
-    await inSlices(calls.values(), (call) => {
+    await inSlices(this.calls(filter, afterSequence), (call) => {
       if (call.sequence > afterSequence && matches(call, filter)) found.push(call);
       return found.length < limit;
     });
     return found;
+  }
+
+  /** As few as may be, in order of acceptance, among which are those that fit. */
+  private calls({state, fnName}: CallFilter, afterSequence: number): Iterable<Call> {
+    if (state !== null && state !== 'ended') return this.active.values();
+    if (fnName === null) return this.order.after(afterSequence);
+    const order = this.byFunction.get(fnName);
+    if (order === undefined) return [];
+    return order.after(afterSequence);
   }
 }
 

@@ -128,6 +128,44 @@ describe('the index of calls', () => {
     });
   });
 
+  it('goes on with a list where it was, without a look at what came before, and looks at one function alone', async () => {
+    const calls = Array.from({length: 300}, (_none, number) => fake.ended({spec: {name: number % 3 === 0 ? 'version' : 'echo'}}));
+    for (const [number, call] of calls.entries()) if (number % 5 === 0) fake.table.forget(call);
+    const left = calls.filter(({state}) => state !== 'gone');
+    const seen: string[] = [];
+    const visible = (name: string): boolean => seen.push(name) > 0;
+    const {index} = fake.table;
+    for (let at = 0; at < left.length; at += 40) {
+      seen.length = 0;
+      expect(await index.list({...all, visible}, left[at - 1]?.sequence ?? 0, 40)).to.deep.equal(left.slice(at, at + 40));
+      expect(seen.length).to.be.at.most(40);
+    }
+    seen.length = 0;
+    const versions = left.filter(({accepted}) => accepted.fnName === 'version');
+    expect(await index.list({...all, fnName: 'version', visible}, versions[9]!.sequence, 100)).to.deep.equal(versions.slice(10));
+    expect(seen).to.have.lengthOf(versions.length - 10);
+    for (const call of versions) fake.table.forget(call);
+    expect(await index.list({...all, fnName: 'version'}, 0, 100)).to.deep.equal([]);
+  });
+
+  it('leaves none out and shows none twice where most of them go while a list is made', async () => {
+    const calls = Array.from({length: 300}, () => fake.ended());
+    const listing = fake.table.index.list({...all, visible: () => {
+      for (const call of calls.splice(0, 3).slice(0, 2)) if (call.state === 'ended') fake.table.forget(call);
+      return true;
+    }}, 0, 1000);
+    const found = await listing;
+    expect(new Set(found).size).to.equal(found.length);
+    const kept = await fake.table.index.list(all, 0, 1000);
+    expect(kept.filter((call) => !found.includes(call))).to.deep.equal([]);
+  });
+
+  it('looks for calls of one function also among those that run', async () => {
+    const [echo, version] = ['echo', 'version'].map((name) => fake.start({spec: {name}}));
+    expect(await fake.table.index.list({...all, state: 'starting', fnName: 'version'}, 0, 100)).to.deep.equal([version]);
+    expect(await fake.table.index.list({...all, state: 'starting', fnName: 'echo'}, 0, 100)).to.deep.equal([echo]);
+  });
+
   it('wants every line of a call that it knows, of one that is gone the tombstone alone, and nothing of others', () => {
     const {index} = fake.table;
     const isWanted = (key: string): boolean[] => ['accepted', 'buried'].map((event) => index.isWanted({key, json: JSON.stringify({event})}));
