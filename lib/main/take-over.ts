@@ -35,7 +35,8 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
   const onFile = await readLog({spool, log, isLive});
   for (const tombstone of onFile.tombstones) table.index.addTombstone(tombstone);
   const maxOutputBytes = (fnName: string): number => catalog.get(fnName)?.spec.maxOutputBytes ?? options.maxOutputBytes;
-  // Signals that came while all that was read are heard before the port is open.
+  // Signals that came while all that was read are heard before the port is open: in the next turn, if this one is past them.
+  await nextTurn();
   await nextTurn();
   const recovered = await recoverCalls(onFile, {spool, trees, newScanner, maxOutputBytes, isLive});
   for (const {record, ending} of recovered) {
