@@ -17,6 +17,7 @@ const layers: Readonly<Record<string, readonly string[]>> = {
 const orders: Readonly<Record<string, readonly (readonly [file: string, why: string])[]>> = {
   base: [
     ['errors', 'codes are of no use to themselves'],
+    ['read-if-there', 'tells one error of the system from the others'],
     ['limits', 'numbers alone'],
     ['duration', 'clamps to the limits'],
     ['boot-clock', 'the other clock, read against the monotonic one'],

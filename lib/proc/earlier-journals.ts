@@ -3,10 +3,11 @@
  * `calls/KEY.call`, one JSON object a line; and tombstones in two files of lines. They are read, carried over to the
  * log and removed.
  */
-import {closeSync, constants, fstatSync, openSync, readFileSync, readSync, readdirSync, unlinkSync} from 'node:fs';
+import {closeSync, constants, fstatSync, openSync, readSync, readdirSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
+import {readIfThere} from '../base/read-if-there';
 import {isKey} from '../call/call-id';
 import {parseLine} from '../call/journal';
 
@@ -51,7 +52,7 @@ export class EarlierJournals {
   /** The tombstones as lines of the log, older ones first. */
   *buried(): Generator<EarlierLines> {
     for (const path of this.tombstones) {
-      for (const text of wholeLines(readOrEmpty(path))) {
+      for (const text of wholeLines(readIfThere(path))) {
         const {key, ...facts} = parseLine(text) ?? {};
         if (typeof key === 'string' && isKey(key)) yield {key, lines: [JSON.stringify({event: 'buried', ...facts})]};
       }
@@ -98,12 +99,3 @@ export class EarlierJournals {
 
 /** A line that is cut short is none: its fact is lost, as before. */
 const wholeLines = (content: string): readonly string[] => content.split('\n').filter((line) => parseLine(line) !== null);
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return '';
-    throw error;
-  }
-}

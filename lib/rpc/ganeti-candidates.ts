@@ -2,8 +2,9 @@
  * Who may call in a Ganeti cluster: whoever shows a certificate that Ganeti's map of master candidates has, as it
  * is on file at this moment. Ganeti replaces the file whole, so one stat(2) tells whether it is another.
  */
-import {readFileSync, statSync} from 'node:fs';
-import {NodedError, errnoOf, messageOf} from '../base/errors';
+import {statSync} from 'node:fs';
+import {NodedError, messageOf} from '../base/errors';
+import {readIfThere} from '../base/read-if-there';
 import {checkPeer} from './tls';
 import type {Peer, Role} from './tls';
 
@@ -22,15 +23,6 @@ const line = /^[^=]+=((?:[0-9A-F]{2}:){19}[0-9A-F]{2})$/;
 function readMap(text: string): ReadonlySet<string> | null {
   const lines = text.split('\n').map((one) => one.trim().toUpperCase()).filter((one) => one !== '');
   return lines.length === 0 ? null : new Set(lines.flatMap((one) => line.exec(one)?.[1] ?? []));
-}
-
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return '';
-    throw error;
-  }
 }
 
 export class CandidateMap {
