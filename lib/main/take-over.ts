@@ -32,7 +32,7 @@ function specOf({accepted, leaveRunning}: JournalRecord, {catalog, maxOutputByte
 export async function takeOver(options: TakeOverOptions): Promise<void> {
   const {table, catalog, spool, trees, chosen, newScanner, log} = options;
   const isLive = (key: string): boolean => chosen.live.has(key);
-  const onFile = await readLog({spool, log, isLive});
+  const onFile = await readLog({spool, isLive});
   for (const tombstone of onFile.tombstones) table.index.addTombstone(tombstone);
   const maxOutputBytes = (fnName: string): number => catalog.get(fnName)?.spec.maxOutputBytes ?? options.maxOutputBytes;
   // Signals that came while all that was read are heard before the port is open: in the next turn, if this one is past them.

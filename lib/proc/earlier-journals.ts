@@ -10,6 +10,7 @@ import {limits} from '../base/limits';
 import {readIfThere} from '../base/read-if-there';
 import {isKey} from '../call/call-id';
 import {parseLine} from '../call/journal';
+import type {CallLog} from './call-log';
 
 const {O_NOFOLLOW, O_RDONLY} = constants;
 
@@ -18,7 +19,7 @@ export interface EarlierJournalsOptions {
   readonly log: {warn(fields: object, message: string): void};
 }
 
-/** The lines of one call, and the file that they stand in. */
+/** The lines of one call. */
 export interface EarlierLines {
   readonly key: string;
   readonly lines: readonly string[];
@@ -28,7 +29,10 @@ export class EarlierJournals {
   private readonly calls: string;
   private readonly tombstones: readonly string[];
 
-  constructor(private readonly options: EarlierJournalsOptions) {
+  constructor(
+    private readonly options: EarlierJournalsOptions,
+    private readonly log: CallLog,
+  ) {
     this.calls = join(options.runDir, 'calls');
     this.tombstones = ['tombstones.old', 'tombstones'].map((name) => join(options.runDir, name));
   }
@@ -37,16 +41,15 @@ export class EarlierJournals {
   *journals(): Generator<EarlierLines> {
     for (const name of readdirSync(this.calls)) {
       const key = name.slice(0, -5);
-      if (!name.endsWith('.call') || !isKey(key)) continue;
-      const content = this.read(key);
-      if (content !== null) yield {key, lines: wholeLines(content)};
+      const journal = name.endsWith('.call') && isKey(key) ? this.journal(key) : null;
+      if (journal !== null) yield journal;
     }
   }
 
-  /** None of what is no readable file: one bad journal must not keep noded from starting. */
-  linesOf(key: string): readonly string[] {
+  /** Null for what is no readable file: one bad journal must not keep noded from starting. */
+  journal(key: string): EarlierLines | null {
     const content = this.read(key);
-    return content === null ? [] : wholeLines(content);
+    return content === null ? null : {key, lines: wholeLines(content)};
   }
 
   /** The tombstones as lines of the log, older ones first. */
@@ -57,6 +60,21 @@ export class EarlierJournals {
         if (typeof key === 'string' && isKey(key)) yield {key, lines: [JSON.stringify({event: 'buried', ...facts})]};
       }
     }
+  }
+
+  /**
+   * Puts lines into the log; the file of the journal goes then, unless its fork server, of that time too, goes on with it.
+   * Without room it stays where it is, for the next start: that is logged, and false.
+   */
+  carryOver({key, lines}: EarlierLines, isLive: boolean): boolean {
+    try {
+      this.log.appendNow(key, lines);
+    } catch (error) {
+      this.options.log.warn({key, errno: errnoOf(error)}, `cannot carry over the journals of an earlier noded to the log: ${messageOf(error)}`);
+      return false;
+    }
+    if (!isLive) this.remove(key);
+    return true;
   }
 
   /** The tombstones have been carried over. */

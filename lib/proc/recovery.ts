@@ -3,7 +3,6 @@
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
 import {ageMs, bootId} from '../base/boot-clock';
-import {errnoOf, messageOf} from '../base/errors';
 import type {Ending, KnownSizes} from '../base/outcome';
 import {acceptedMoment} from '../call/call-record';
 import {Journal, endingOf, parseLine} from '../call/journal';
@@ -25,13 +24,12 @@ export interface OnFile {
 
 export interface ReadingOptions {
   readonly spool: Spool;
-  readonly log: {warn(fields: object, message: string): void};
   /** Whether the fork server says that it runs: asked before the log is read, so an end in between is on file. */
   readonly isLive: (key: string) => boolean;
 }
 
 /** Reads the log, and carries over to it what a noded of before the log has left. */
-export async function readLog({spool, log, isLive}: ReadingOptions): Promise<OnFile> {
+export async function readLog({spool, isLive}: ReadingOptions): Promise<OnFile> {
   const journals = new Map<string, Journal>();
   const tombstones = new Map<string, Tombstone>();
   const take = (key: string, json: string): void => {
@@ -42,24 +40,14 @@ export async function readLog({spool, log, isLive}: ReadingOptions): Promise<OnF
     else (journals.get(key) ?? addTo(journals, key)).take(line);
   };
   await spool.log.read(({key, json}) => take(key, json));
-  const {earlier} = spool;
-  const carryOver = ({key, lines}: EarlierLines): void => {
-    for (const line of lines) take(key, line);
-    spool.log.appendNow(key, lines);
+  let hasRoom = true;
+  const carryOver = (one: EarlierLines, live: boolean): void => {
+    for (const line of one.lines) take(one.key, line);
+    hasRoom = hasRoom && spool.earlier.carryOver(one, live);
   };
-  try {
-    for (const one of earlier.buried()) carryOver(one);
-    earlier.removeTombstones();
-    for (const one of earlier.journals()) {
-      carryOver(one);
-      // Its fork server, of that time too, goes on with it.
-      if (!isLive(one.key)) earlier.remove(one.key);
-    }
-  } catch (error) {
-    // Without room they stay where they are, for the next start.
-    log.warn({errno: errnoOf(error)}, `cannot carry over the journals of an earlier noded to the log: ${messageOf(error)}`);
-    for (const {key, lines} of [...earlier.buried(), ...earlier.journals()]) for (const line of lines) take(key, line);
-  }
+  for (const one of spool.earlier.buried()) carryOver(one, false);
+  if (hasRoom) spool.earlier.removeTombstones();
+  for (const one of spool.earlier.journals()) carryOver(one, isLive(one.key));
   return {journals, tombstones: oldestFirst([...tombstones.values()], ({buriedAtMs, buriedBoot}) => ageMs({atMs: buriedAtMs, boot: buriedBoot}))};
 }
 

@@ -70,7 +70,7 @@ export class Spool implements CallFiles {
     this.directory = join(options.runDir, 'calls');
     makePrivateDirectory(this.directory);
     this.log = new CallLog(options);
-    this.earlier = new EarlierJournals(options);
+    this.earlier = new EarlierJournals(options, this.log);
   }
 
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void {
@@ -212,12 +212,11 @@ export class Spool implements CallFiles {
     };
     await this.log.read(({key, json}) => take(key, json));
     // It may have been one of before the log.
+    let hasRoom = true;
     for (const key of keys) {
-      for (const line of this.earlier.linesOf(key)) {
-        take(key, line);
-        this.putOnFile(key, line);
-      }
-      this.earlier.remove(key);
+      const journal = this.earlier.journal(key);
+      for (const line of journal?.lines ?? []) take(key, line);
+      hasRoom = hasRoom && (journal === null || this.earlier.carryOver(journal, false));
     }
     return new Map([...journals].flatMap(([key, {record}]) => (record === null ? [] : [[key, record]])));
   }

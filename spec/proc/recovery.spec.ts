@@ -42,7 +42,7 @@ describe('what is read back from journals', () => {
   const recover = async (isLive: (key: string) => boolean = () => false): Promise<{recovered: readonly Recovered[]; of: (key: string) => Recovered | undefined; tombstones: readonly Tombstone[]}> => {
     const log = {warn: () => {}};
     const spool = new Spool({runDir, minFreeBytes: 0, log});
-    const onFile = await readLog({spool, log, isLive});
+    const onFile = await readLog({spool, isLive});
     const recovered = await recoverCalls(onFile, {spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isLive});
     spool.flush();
     return {recovered, tombstones: onFile.tombstones, of: (key) => recovered.find(({record}) => record.accepted.key === key)};

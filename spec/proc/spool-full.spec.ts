@@ -127,18 +127,31 @@ describeWithMounts('a spool without room', () => {
     expect(recordOnFile(root, key)).to.nested.include({'accepted.key': key});
   });
 
+  it('keeps the journal of a call whose earlier fork server died until there is room in the log', async () => {
+    const spool = mount('size=256k');
+    const key = drawKey();
+    fs.writeFileSync(join(root, 'calls', `${key}.call`), `${accepted}\n`);
+    fillLog(spool);
+    expect((await spool.find(new Set([key]))).get(key)?.accepted.key).to.equal(key);
+    expect(warnings.at(-1)).to.match(/^cannot carry over the journals of an earlier noded to the log: ENOSPC/);
+    expect(files()).to.include(`${key}.call`);
+    fs.unlinkSync(join(root, 'filler'));
+    await spool.find(new Set([key]));
+    expect(files()).to.not.include(`${key}.call`);
+    expect(recordOnFile(root, key)?.accepted.key).to.equal(key);
+  });
+
   it('knows the calls of a noded of before the log, and leaves their journals where they are until there is room', async () => {
     const spool = mount('size=256k');
     const [key, other] = [drawKey(), drawKey()];
     for (const each of [key, other]) fs.writeFileSync(join(root, 'calls', `${each}.call`), `${accepted}\n`);
     fillLog(spool);
-    const log = {warn: (_fields: object, message: string): void => void warnings.push(message)};
-    const before = await readLog({spool, log, isLive: () => false});
+    const before = await readLog({spool, isLive: () => false});
     expect(before.journals.get(key)?.record?.accepted.key).to.equal(key);
     expect(warnings.at(-1)).to.match(/^cannot carry over the journals of an earlier noded to the log: ENOSPC/);
     expect(files()).to.include.members([`${key}.call`, `${other}.call`]);
     fs.unlinkSync(join(root, 'filler'));
-    const after = await readLog({spool, log, isLive: () => false});
+    const after = await readLog({spool, isLive: () => false});
     expect([...after.journals.keys()]).to.include.members([key, other]);
     expect(files()).to.not.include.members([`${key}.call`, `${other}.call`]);
   });
