@@ -4,12 +4,12 @@
  * Only the oldest segment is ever removed, once what is still wanted of it stands in the newest: so no line of a call
  * outlives its tombstone.
  */
-import {closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync} from 'node:fs';
+import {closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync, readdirSync, unlinkSync, writeSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {inSlices} from '../call/slices';
-import {linesOf, logVersion, sealLine, segmentHead, versionOf} from './log-lines';
+import {linesOf, logVersion, maxHeadBytes, sealLine, segmentHead, versionOf} from './log-lines';
 import type {LogLine} from './log-lines';
 import {RunDirError, makePrivateDirectory} from './run-dir';
 
@@ -146,7 +146,7 @@ export class CallLog {
   /** Whether lines may be appended to a segment that is there. Throws a RunDirError for one of a later version: what it tells is not known here. */
   private isOurs(number: number): boolean {
     try {
-      const version = versionOf(this.contentOf(number));
+      const version = this.versionIn(number);
       if (version !== null && version > logVersion) throw new RunDirError('unusable', `${this.path(number)} was written by a later noded (version ${version} of the log)`);
       return version === logVersion;
     } catch (error) {
@@ -154,6 +154,21 @@ export class CallLog {
       this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot go on with a segment of the log of calls: ${messageOf(error)}`);
       return false;
     }
+  }
+
+  /** Of the head alone: what comes behind it is read in its turn. */
+  private versionIn(number: number): number | null {
+    const fd = this.openToRead(number);
+    try {
+      const head = Buffer.alloc(maxHeadBytes);
+      return versionOf(head.subarray(0, readSync(fd, head)));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  private openToRead(number: number): number {
+    return openSync(this.path(number), O_RDONLY | O_NOFOLLOW);
   }
 
   private path(number: number): string {
@@ -242,7 +257,7 @@ export class CallLog {
   }
 
   private contentOf(number: number): Buffer {
-    const fd = openSync(this.path(number), O_RDONLY | O_NOFOLLOW);
+    const fd = this.openToRead(number);
     try {
       return readFileSync(fd);
     } finally {

@@ -14,9 +14,12 @@ const space = 32;
 
 export const segmentHead = `noded log ${logVersion}\n`;
 
-/** The version in the head of a segment; null for one whose head could not be written, which has no lines yet. */
+/** Far more than the head of any version. */
+export const maxHeadBytes = 32;
+
+/** The version in the head of a segment, or in its first `maxHeadBytes`; null for one whose head could not be written, which has no lines yet. */
 export function versionOf(segment: Buffer): number | null {
-  const version = /^noded log (\d+)\n/.exec(segment.toString('latin1', 0, 32))?.[1];
+  const version = /^noded log (\d+)\n/.exec(segment.toString('latin1', 0, maxHeadBytes))?.[1];
   return version === undefined ? null : Number(version);
 }
 
