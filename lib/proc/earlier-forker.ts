@@ -12,22 +12,28 @@ import type {Spool} from './spool';
 export class EarlierForker {
   constructor(private readonly spool: Spool) {}
 
-  /** The first line of the journal that it is to make, if it is to make one. */
-  firstLine(accepted: string | null): string | null {
-    return accepted === null ? null : `${accepted}\n`;
+  /** The first line of the journal that it is to make. */
+  firstLine(accepted: string): string {
+    return `${accepted}\n`;
   }
 
-  started({key, spooled, start}: Running, {pid, startTime, at}: LiveCall): void {
+  started(running: Running, {pid, startTime, at}: LiveCall): void {
+    const {key, spooled} = running;
     if (!spooled) return;
-    if (start?.accepted != null) this.spool.append(key, start.accepted);
+    this.accepted(running);
     this.spool.append(key, startedLine({pid, startTime, bootId, ...(at ?? momentNow())}));
   }
 
-  ended({key, spooled, start}: Running, ended: EndedLine, {noted, stdoutBytes}: EndedFrame): void {
+  ended(running: Running, ended: EndedLine, {noted, stdoutBytes}: EndedFrame): void {
+    const {key, spooled} = running;
     if (!spooled) return;
-    // Of a start that failed nothing is in the log yet.
-    if (start?.accepted != null) this.spool.append(key, start.accepted);
+    this.accepted(running);
     this.spool.putOnFile(key, endedLine({...ended, ...(noted === null ? {} : {noted}), ...(stdoutBytes === null ? {stdoutLost: true} : {})}));
     this.spool.earlier.remove(key);
+  }
+
+  /** Once: with the start, or with the end of a start that failed. */
+  private accepted({key, start}: Running): void {
+    if (start !== null && start.accepted !== null) this.spool.append(key, start.accepted);
   }
 }

@@ -138,7 +138,7 @@ export class ForkSpawner implements Spawner {
   private sendStart({start, tries}: Running): void {
     if (start === null) return;
     const {key, accepted} = start;
-    const line = accepted === null || this.earlier !== null ? this.earlier?.firstLine(accepted) ?? null : sealLine(key, accepted);
+    const line = accepted === null ? null : (this.earlier?.firstLine(accepted) ?? sealLine(key, accepted));
     this.send(writeStart({...start, accepted: line, lastTry: tries >= limits.busyProgramTries}));
   }
 
