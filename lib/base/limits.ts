@@ -68,9 +68,9 @@ export const limits = {
   maxLineBytes: 4_095,
   /** Names and boot IDs that calls read back from the log have in common. */
   sharedTexts: 1_000,
-  /** A segment of the log is followed by another one at this size; the log is about twice what is kept and two segments. */
+  /** A segment of the log is followed by another one at this size. The log is about twice what is kept, and two segments. */
   segmentBytes: 2 * MiB,
-  /** What the lines of a call that is kept take in the log, and a tombstone, as max_spool counts them. */
+  /** What the lines of a call that is kept take in the log, and a tombstone, by a rough reckoning: how far it is compacted. */
   keptCallBytes: KiB,
   tombstoneBytes: 384,
   /** A journal of a noded of before the log is a few lines; a longer file is not one of ours. */
@@ -113,7 +113,7 @@ export const limits = {
   maxRecentBytes: 16 * KiB,
   /** How often the free room of the spool's filesystem is asked for. */
   freeCheckMs: 250,
-  /** With less than this a call has no room for its lines and its output, whatever min_free says; an urgent one goes without files. */
+  /** With less free a call has no room for its lines and its output, whatever min_free says; an urgent one has no files. */
   leastFreeBytes: 128 * KiB,
   /** While something happens, how often it is looked how late the loop comes; and after how long without anything no more. */
   lagPollMs: 10,

@@ -31,11 +31,10 @@ export class CallIndex {
   }
 
   add(call: Call): void {
-    const {key, role, requestId} = call.accepted;
+    const {key, role, requestId, fnName} = call.accepted;
     this.byKey.set(key, call);
     this.active.set(key, call);
     this.order.add(call);
-    const {fnName} = call.accepted;
     const order = this.byFunction.get(fnName) ?? new CallOrder();
     this.byFunction.set(fnName, order);
     order.add(call);
@@ -46,7 +45,7 @@ export class CallIndex {
     this.active.delete(call.accepted.key);
   }
 
-  /** The call is gone. It was refused after all: nothing is known of it, and its request ID is free again. */
+  /** The call is gone: nothing is known of it, and its request ID is free again. */
   remove(call: Call): void {
     const {key, role, requestId, fnName} = call.accepted;
     this.byKey.delete(key);

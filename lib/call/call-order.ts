@@ -1,4 +1,7 @@
-/** Calls in order of acceptance, from any of them on: a list goes on where the page before it ended, without a look at what came before. */
+/**
+ * Calls in order of acceptance, from any of them on: a list goes on where the page before it ended, without a look at
+ * what came before.
+ */
 import {limits} from '../base/limits';
 import type {Call} from './call-record';
 

@@ -168,6 +168,7 @@ const stopKilled: Action<'kill'> = (call, event, host) => {
 const refuseForget: Action<'forget'> = (call) => {
   throw new NodedError('still_running', {callId: callIdOf(call)});
 };
+
 const table: {readonly [S in State]: {readonly [E in EventName]: Action<E>}} = {
   starting: {
     started: run,

@@ -81,11 +81,10 @@ const seconds = (ms: number): number => ms / 1000;
 const bootMembers = (boot: BootTime | null): object => (boot ? {boot_id: boot.bootId, boot_time: seconds(boot.ms)} : {});
 /** The same of a line that has its boot ID for another reason, or that of the `accepted` line. */
 const timeMembers = ({atMs, boot}: Moment): object => ({time: seconds(atMs), ...(boot ? {boot_time: seconds(boot.ms)} : {})});
-const encode = (line: object): string => JSON.stringify(line);
 
 export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): string {
   const line = (reason: string | null): string =>
-    encode({
+    JSON.stringify({
       event: 'accepted',
       request_id: accepted.requestId,
       role: accepted.role,
@@ -105,18 +104,18 @@ export function acceptedLine(accepted: Acceptance, leaveRunning: boolean): strin
 }
 
 export function startedLine({pid, startTime, bootId, ...at}: StartedLine): string {
-  return encode({event: 'started', ...timeMembers(at), pid, start_time: startTime, boot_id: bootId});
+  return JSON.stringify({event: 'started', ...timeMembers(at), pid, start_time: startTime, boot_id: bootId});
 }
 
 export function stoppingLine(cause: StopCause, by: string, atMs: number): string {
-  return encode({event: 'stopping', time: seconds(atMs), cause, by});
+  return JSON.stringify({event: 'stopping', time: seconds(atMs), cause, by});
 }
 
 export function endedLine(ended: EndedLine): string {
   const when = timeMembers(ended);
   return 'errno' in ended
-    ? encode({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
-    : encode({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal, ...ended.noted, ...(ended.stdoutLost === true ? {stdout_lost: true} : {})});
+    ? JSON.stringify({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
+    : JSON.stringify({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal, ...ended.noted, ...(ended.stdoutLost === true ? {stdout_lost: true} : {})});
 }
 
 /**
@@ -128,7 +127,7 @@ export function outcomeLine(call: Call): string | null {
   if (ending.kind === 'exited' && ending.inJournal === true && call.stopCause === null && ending.output !== 'too_large') return null;
   const exited = ending.kind === 'exited' ? ending : null;
   const {stdoutBytes, stderrBytes} = writtenOf(ending);
-  return encode({
+  return JSON.stringify({
     event: 'outcome',
     time: seconds(ending.endedAtMs),
     ...bootMembers(ending.endedBoot),
