@@ -31,7 +31,7 @@
  * get their names in the spool only when somebody may want to look: once the call has run for SETTLE_MS,
  * or if in the end they are too much for a line of the log. What is little goes into its `ended` line,
  * and to the daemon in the same report. The first line of a call is appended here too, as it came along: it is
- * on file before the process starts. Its start is, when it has settled, or in one write with its end.
+ * on file before the process starts. Its start is, before the daemon hears of it: most often in one write with its end.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -156,7 +156,7 @@ static uint8_t in[IN_SIZE], out[OUT_SIZE];
 static size_t in_size, out_size;
 static const char *run_dir_path;
 static int run_dir, listener = -1, lock_file = -1, calls_dir = -1, log_dir = -1, log_file = -1, daemon_fd = -1, child_signals;
-static struct stat socket_name, lock_name, calls_name; /* as they were: somebody may remove them */
+static struct stat socket_name, lock_name, calls_name, log_name; /* as they were: somebody may remove them */
 static char boot_id[40];
 static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
@@ -412,7 +412,7 @@ static uint32_t crc32(const char *bytes, size_t size) {
   return ~crc;
 }
 
-/* Up to two lines under way. They begin with a newline: what somebody else could not finish must cost that line alone. */
+/* Lines under way; there is room for two of any length. They begin with a newline: what somebody else could not finish must cost that line alone. */
 struct lines { char text[1 + 2 * (LINE_HEAD + MAX_LINE + 1)]; size_t size, at; /* of the line that is under way */ };
 
 static void begin_lines(struct lines *lines) {
@@ -473,10 +473,6 @@ static void use_segment(uint32_t number) {
   }
   if (log_file != -1) close(log_file);
   log_file = fd;
-  /* While it is alone: tmpfiles.d(5) spares what is in a directory that is locked. */
-  if (log_dir != -1) close(log_dir);
-  log_dir = openat(run_dir, "log", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (log_dir != -1) flock(log_dir, LOCK_SH | LOCK_NB);
   if (begin_frame('G', 4)) put_u32(number);
 }
 
@@ -521,7 +517,7 @@ static void report_started(const struct call *call, char type) {
   put_moment(call->started);
 }
 
-/* What a function wrote. The bytes are those that stand in the journal: stdout, then stderr. */
+/* What a function wrote. The bytes are those that stand in its `ended` line: stdout, then stderr. */
 struct written { uint64_t out, err; bool noted; uint8_t bytes[MAX_NOTED]; };
 
 enum { NOTED = 1, HAS_BOOT = 2 };
@@ -544,17 +540,21 @@ static void report_ended(const char *key, uint8_t kind, int32_t code, uint8_t st
   put(written->bytes, noted);
 }
 
-/* Without a journal nobody knows of the start any more: the daemon refuses it. */
+static void write_not_started(const char *key, int error, uint8_t stage, struct moment at) {
+  const char *name = strerrorname_np(error);
+  struct lines lines;
+  begin_lines(&lines);
+  begin_line(&lines, key, "{\"event\":\"ended\"," MOMENT ",\"errno\":\"%s\",\"stage\":\"%s\"}", MOMENT_OF(at), name ? name : "EUNKNOWN", stages[stage]);
+  end_line(&lines);
+  append_lines(key, &lines);
+}
+
+/* Of a start that could not be put on file nobody knows any more: the daemon refuses it. */
 static void not_started(const struct start *start, int error, uint8_t stage) {
   static const struct written nothing;
   struct moment now = moment_now();
   if (!(start->flags & F_UNSPOOLED)) {
-    const char *name = strerrorname_np(error);
-    struct lines lines;
-    begin_lines(&lines);
-    begin_line(&lines, start->key, "{\"event\":\"ended\"," MOMENT ",\"errno\":\"%s\",\"stage\":\"%s\"}", MOMENT_OF(now), name ? name : "EUNKNOWN", stages[stage]);
-    end_line(&lines);
-    if (stage != STAGE_JOURNAL) append_lines(start->key, &lines);
+    if (stage != STAGE_JOURNAL) write_not_started(start->key, error, stage, now);
     unlink_file(start->key, "args");
     unlink_output(start->key);
   }
@@ -1476,11 +1476,12 @@ static bool take_lock_file(void) {
 
 /*
  * The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves that,
- * and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
+ * and tmpfiles.d(5) spares what is locked and all that is in it; so the log is locked, too. An earlier version has a lock
+ * on the file only.
  */
-static bool lock_calls(void) {
-  int fd = openat(run_dir, "calls", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  return fd != -1 && hold(fd, &calls_dir, &calls_name);
+static bool lock_directory(const char *name, int *held, struct stat *made) {
+  int fd = openat(run_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  return fd != -1 && hold(fd, held, made);
 }
 
 /* All of it was removed, and noded has made another: in this one nothing can be put on file any more. */
@@ -1496,7 +1497,8 @@ static void follow_run_dir(void) {
 /* Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again. */
 static void see_to_names(void) {
   follow_run_dir();
-  if (!is_there("calls", &calls_name)) lock_calls();
+  if (!is_there("calls", &calls_name)) lock_directory("calls", &calls_dir, &calls_name);
+  if (!is_there("log", &log_name)) lock_directory("log", &log_dir, &log_name);
   if (!is_there("forker.lock", &lock_name)) take_lock_file();
   if (!is_there("forker.sock", &socket_name)) listen_for_daemons();
   names_at = daemon_fd == -1 ? monotonic_ms() + NAMES_MS : -1;
@@ -1599,7 +1601,7 @@ int main(int argc, char **argv) {
   set_up_signals();
   make_table();
   make_crc_table();
-  if (!lock_calls() || !take_lock_file()) fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "lock");
+  if (!lock_directory("calls", &calls_dir, &calls_name) || !take_lock_file()) fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "lock");
   if (!listen_for_daemons()) fail("forker.sock");
   if (chdir("/") == -1) fail("/");
   idle_since = names_at = monotonic_ms();

@@ -21,28 +21,33 @@ def _lock(fd):
 class Names:
     """
     The lock that counts is on the directory of the calls: a cleaner or an administrator may remove files and leaves
-    that, and tmpfiles.d(5) spares what is locked and all that is in it. An earlier version has a lock on the file only.
+    that, and tmpfiles.d(5) spares what is locked and all that is in it; so the log is locked, too. An earlier version has
+    a lock on the file only.
     """
 
     def __init__(self, run_dir, path):
         self._run_dir = run_dir
         self._path = os.fsencode(path)
         self._lock_file, self._lock_name, self._socket_name = -1, None, None
-        self._calls, self._calls_name = -1, None
+        self._directories = {}  # those that are locked: descriptor, and what it was
         self.listener = None
         self.due = None
 
     def take_locks(self):
         """Raises Taken."""
-        self._lock_calls()
+        self._lock_directory('calls')
         self._take_lock_file()
 
-    def _lock_calls(self):
-        fd = os.open('calls', os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir)
+    def _lock_directory(self, name):
+        """If it is not locked already, under the name that it has."""
+        held, made = self._directories.get(name, (-1, None))
+        if made is not None and self._is_there(name, made):
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir)
         _lock(fd)
-        if self._calls != -1:
-            os.close(self._calls)
-        self._calls, self._calls_name = fd, os.fstat(fd)
+        if held != -1:
+            os.close(held)
+        self._directories[name] = fd, os.fstat(fd)
 
     def _take_lock_file(self):
         fd = os.open('forker.lock', os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=self._run_dir)
@@ -101,11 +106,11 @@ class Names:
         """Without them the next daemon would not find its calls, and take them for lost. Errors must pass: it looks again."""
         try:
             self.follow_run_dir()
-            if not self._is_there('calls', self._calls_name):
-                self._lock_calls()
+            self._lock_directory('calls')
             if not self._is_there('forker.lock', self._lock_name):
                 self._take_lock_file()
             if not self._is_there('forker.sock', self._socket_name):
                 self.listen()
+            self._lock_directory('log')
         except (OSError, Taken):
             pass

@@ -1,6 +1,5 @@
 """What is on file of calls: their lines in the log (doc/formats.md, "The log"), and their files <key>.args, .out and .err."""
 import errno
-import fcntl
 import os
 import signal
 import time
@@ -47,7 +46,7 @@ class Spool:
         self._run_dir = run_dir
         self._boot_id = boot_id
         self._complain = complain
-        self._log = self._log_directory = -1
+        self._log = -1
 
     def use_segment(self, number):
         """Appends go to this segment of the log from now on. Raises if that cannot be: then they go where they went before."""
@@ -55,14 +54,6 @@ class Spool:
         if self._log != -1:
             os.close(self._log)
         self._log = log
-        # While it is alone: tmpfiles.d(5) spares what is in a directory that is locked.
-        if self._log_directory != -1:
-            os.close(self._log_directory)
-        self._log_directory = os.open('log', os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._run_dir)
-        try:
-            fcntl.flock(self._log_directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            pass
 
     def open(self, key, kind, flags):
         return os.open('calls/%s.%s' % (key, kind), flags | os.O_NOFOLLOW, 0o600, dir_fd=self._run_dir)

@@ -122,7 +122,8 @@ describe('a run directory that is cleaned', () => {
       await node.kill();
       await pause(2_000);
       clean(node);
-      expect(fs.readdirSync(node.runDir)).to.include.members(['calls', 'forker.sock']);
+      expect(fs.readdirSync(node.runDir)).to.include.members(['calls', 'forker.sock', 'log']);
+      expect(fs.readdirSync(join(node.runDir, 'log')), 'segments').to.not.have.length(0);
       await node.start();
       expect((await node.waitForFunction(call, 0)).json.call.state).to.equal('running');
     });
