@@ -72,13 +72,15 @@ const eventOf = (line: string): string => (JSON.parse(line) as {event: string}).
 function cutsOf(recorded: Recorded): Cut[] {
   const cuts: Cut[] = [];
   for (let whole = 0; whole <= recorded.lines.length; whole += 1) {
-    const key = drawKey();
-    const next = recorded.lines[whole];
-    const sealed = next === undefined ? '' : sealLine(key, next);
-    for (const length of next === undefined ? [0] : [0, 1, Math.floor(sealed.length / 2), sealed.length - 1]) {
-      const requestId = `cut.${drawKey()}`;
-      const lines = recorded.lines.slice(0, whole).map((line) => line.replace(/"recorded\.\d+"/, JSON.stringify(requestId)));
-      cuts.push({title: `${recorded.title}, cut ${length} bytes behind line ${whole}`, key: drawKey(), requestId, lines, torn: sealed.slice(0, length), events: lines.map(eventOf), recorded});
+    for (const share of whole === recorded.lines.length ? [0] : [0, 0.01, 0.5, 1]) {
+      const key = drawKey();
+      const requestId = `cut.${key}`;
+      const lines = recorded.lines.map((line) => line.replace(/"recorded\.\d+"/, JSON.stringify(requestId)));
+      const [next = ''] = lines.splice(whole);
+      const torn = sealLine(key, next).slice(0, -1);
+      // A line without its newline is a whole fact: the next append begins with one.
+      const events = share === 1 ? [...lines, next] : lines;
+      cuts.push({title: `${recorded.title}, cut at ${share} behind line ${whole}`, key, requestId, lines, torn: torn.slice(0, Math.ceil(torn.length * share)), events: events.map(eventOf), recorded});
     }
   }
   return cuts;
@@ -87,7 +89,7 @@ function cutsOf(recorded: Recorded): Cut[] {
 function plant(daemon: NodedDaemon, {key, lines, torn, recorded}: Cut): void {
   const path = (kind: string): string => join(daemon.runDir, 'calls', `${key}.${kind}`);
   writeLog(daemon.runDir, lines.map((line) => [key, line]));
-  fs.appendFileSync(join(daemon.runDir, 'log/0000000001.log'), torn);
+  fs.appendFileSync(join(daemon.runDir, 'log/0000000001.log'), `${torn}\n`);
   fs.writeFileSync(path('args'), 'null', {mode: 0o600});
   for (const [kind, bytes] of recorded.files) fs.writeFileSync(path(kind), bytes, {mode: 0o600});
 }
