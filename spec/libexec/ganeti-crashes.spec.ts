@@ -10,6 +10,7 @@ import fc from 'fast-check';
 import {drawKey} from '../../lib/call/call-id';
 import {writeStart} from '../../lib/proc/fork-frames';
 import {describeIf} from '../support/as-root';
+import {frame, u32} from '../support/frames';
 import {GanetiBench, startDaemonProcess} from '../support/ganeti-bench';
 import {ganetiForker, ganetiProblem, ganetiShare} from '../support/ganeti-node';
 import {recordOnFile} from '../support/journals';
@@ -218,8 +219,6 @@ describeIf('frames that noded-ganeti cannot read', ganetiProblem(), () => {
     await bench.dispose();
   });
 
-  const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
-  const frame = (type: string, body: Buffer): Buffer => Buffer.concat([u32(1 + body.length), Buffer.from(type, 'latin1'), body]);
   const spec = {name: 'version', program: 'ganeti:version', maxRunning: null, maxOutputBytes: 1 << 20, killAfterMs: null, urgent: false, leaveRunning: true, user: null, nice: null, config: null};
   const start = (program: string, env: readonly string[], args = '[]'): Buffer => writeStart({key: drawKey(), spec: {...spec, program}, env, spooled: false, args: Buffer.from(args), accepted: null, lastTry: false});
   /** A start without its last byte, in a frame that is whole. */

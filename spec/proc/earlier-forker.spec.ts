@@ -15,12 +15,10 @@ import {Spool} from '../../lib/proc/spool';
 import {JsonScanner} from '../../lib/rpc/json-scan';
 import {acceptance} from '../support/fake-host';
 import {functionSpec} from '../support/fake-spawner';
+import {frame, u32, u64} from '../support/frames';
 import {eventsOnFile, recordOnFile} from '../support/journals';
 import {until} from '../support/until';
 
-const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
-const u64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
-const frame = (type: string, ...body: readonly Buffer[]): Buffer => Buffer.concat([u32(1 + Buffer.concat(body).length), Buffer.from(type), ...body]);
 const moment = [u64(1_764_670_000_123), u64(5_250)];
 const started = (type: 'L' | 'A', key: string): Buffer => frame(type, Buffer.from(key), u32(4188), u64(7), ...moment);
 const ended = (key: string, kind: number, code: number, stage: number, noted: string | null): Buffer =>

@@ -3,26 +3,10 @@ import fc from 'fast-check';
 import {bootId} from '../../lib/base/boot-clock';
 import {FrameError, FrameReader, frameVersion, maxInlineArgsBytes, writeQuit, writeSignal, writeStart} from '../../lib/proc/fork-frames';
 import type {ForkerFrame} from '../../lib/proc/fork-frames';
+import {frame, u32, u64} from '../support/frames';
 
 const key = '0123456789abcdef';
 const maxFrameBytes = 128 * 1024;
-
-function frame(type: string, body: Buffer): Buffer {
-  const head = Buffer.alloc(4);
-  head.writeUInt32LE(1 + body.length);
-  return Buffer.concat([head, Buffer.from(type, 'latin1'), body]);
-}
-
-const u32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-};
-const u64 = (value: bigint): Buffer => {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(value);
-  return bytes;
-};
 
 const at = {atMs: 1764670000123, boot: {bootId, ms: 5_000_000_123}};
 const moment = [u64(1764670000123n), u64(5_000_000_123n)] as const;
