@@ -31,7 +31,7 @@ describe('the witness of a function process', () => {
   });
 
   it('has nothing of the call in its own environment, and ends with its process', async () => {
-    const run = await startReady('#!/bin/sh\necho ready >&2\nexec sleep 60\n');
+    const run = await startReady('#!/bin/sh\nexec perl -e \'print STDERR "ready\\n"; sleep 60\'\n');
     const witness = parentOf(run.pid);
     expect(bench.processesOf(run)).to.deep.equal([run.pid]);
     run.process.signal('kill');
