@@ -70,6 +70,8 @@ export const limits = {
   sharedTexts: 1_000,
   /** A segment of the log is followed by another one at this size. The log is about twice what is kept, and two segments. */
   segmentBytes: 2 * MiB,
+  /** Of the log, while it is read back: segments in memory. */
+  segmentsInMemory: 4,
   /** What the lines of a call that is kept take in the log, and a tombstone, by a rough reckoning: how far it is compacted. */
   keptCallBytes: KiB,
   tombstoneBytes: 384,

@@ -17,6 +17,21 @@ export interface CallFilter {
   readonly visible: (fnName: string) => boolean;
 }
 
+/** Calls and tombstones that are on file and are read one after the other, or when somebody asks for them. */
+export interface UnreadCalls {
+  readonly calls: number;
+  readonly tombstones: number;
+  /** The place of the last of them in order of acceptance. */
+  readonly last: number;
+  /** Reads what is on file of this key, if that is unread. */
+  read(key: string): void;
+  /** The same of a request. */
+  readRequest(role: string, requestId: string): void;
+  readonly done: Promise<void>;
+}
+
+const nothingUnread: UnreadCalls = {calls: 0, tombstones: 0, last: 0, read: () => {}, readRequest: () => {}, done: Promise.resolve()};
+
 export class CallIndex {
   private readonly byKey = new Map<string, Call>();
   private readonly byRequest = new Map<string, Call>();
@@ -25,9 +40,25 @@ export class CallIndex {
   private readonly order = new CallOrder();
   private readonly byFunction = new Map<string, CallOrder>();
   private readonly tombstones = new Tombstones();
+  private unread = nothingUnread;
 
   get tombstoneCount(): number {
-    return this.tombstones.size;
+    return this.tombstones.size + this.unread.tombstones;
+  }
+
+  /** Calls that have ended, but are not in here yet. */
+  get unreadCount(): number {
+    return this.unread.calls;
+  }
+
+  /** Resolves when all of them have been read. */
+  async await(unread: UnreadCalls): Promise<void> {
+    this.unread = unread;
+    this.tombstones.await();
+    await unread.done;
+    this.unread = nothingUnread;
+    this.tombstones.settle();
+    for (const order of [this.order, ...this.byFunction.values()]) order.sort();
   }
 
   add(call: Call): void {
@@ -63,8 +94,9 @@ export class CallIndex {
     this.tombstones.add(tombstone);
   }
 
-  addTombstone(tombstone: Tombstone): void {
-    this.tombstones.add(tombstone);
+  /** A tombstone that has been read, in order of burial. */
+  restoreTombstone(tombstone: Tombstone): void {
+    this.tombstones.restore(tombstone);
   }
 
   /** Whether a line of the log still counts: every one of a call that is known, and the tombstone of one that was. */
@@ -84,6 +116,7 @@ export class CallIndex {
   find(callId: string, check: (fnName: string) => void = () => {}): Call {
     const parts = parseCallId(callId);
     if (parts === null) throw new NodedError('unknown_call', {callId});
+    this.unread.read(parts.key);
     const call = this.byKey.get(parts.key);
     if (call !== undefined && isSameCall(parts, partsOf(call))) {
       check(call.accepted.fnName);
@@ -99,6 +132,7 @@ export class CallIndex {
 
   /** The call of a request ID of this role, or null. Throws call_expired or call_lost for one that is gone. */
   findByRequest(role: string, requestId: string): Call | null {
+    this.unread.readRequest(role, requestId);
     const call = this.byRequest.get(requestKey(role, requestId));
     if (call !== undefined) return call;
     const tombstone = this.tombstones.getByRequest(role, requestId);
@@ -109,6 +143,7 @@ export class CallIndex {
   /** Calls in order of acceptance, those after `afterSequence`, at most `limit`: looked for in slices, so the first may be gone when the last is found. */
   async list(filter: CallFilter, afterSequence: number, limit: number): Promise<Call[]> {
     const found: Call[] = [];
+    if (this.unread !== nothingUnread && (filter.state === null || filter.state === 'ended')) await this.unread.done;
     await inSlices(this.calls(filter, afterSequence), (call) => {
       if (call.sequence > afterSequence && matches(call, filter)) found.push(call);
       return found.length < limit;

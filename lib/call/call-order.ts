@@ -15,6 +15,11 @@ export class CallOrder {
     this.calls.push(call);
   }
 
+  /** Calls may have been added that are not the youngest. */
+  sort(): void {
+    this.calls.sort((one, other) => one.sequence - other.sequence);
+  }
+
   /** A call of these is gone. */
   delete(): void {
     this.gone += 1;

@@ -20,6 +20,7 @@ import type {StartRequest} from './acceptance';
 import type {CallFiles, JournalRecord} from './journal';
 import {Journaling} from './journaling';
 import type {Tombstone} from './tombstones';
+import {inSlices} from './slices';
 import {Waiters} from './waiters';
 import {Retention} from './retention';
 import type {RetentionLimits} from './retention';
@@ -27,6 +28,7 @@ import {Expiry} from './expiry';
 import {Slots} from './slots';
 import type {SlotLimits} from './slots';
 import {CallIndex} from './call-index';
+import type {UnreadCalls} from './call-index';
 
 export interface TableLimits extends SlotLimits, RetentionLimits {
   readonly maxWaiters: number;
@@ -79,7 +81,7 @@ export class CallTable implements CallHost {
 
   get counts(): Counts {
     const {starting, running, stopping, ended} = this.perState;
-    return {starting, running, stopping, ended, waiters: this.waiters.size, tombstones: this.index.tombstoneCount};
+    return {starting, running, stopping, ended: ended + this.index.unreadCount, waiters: this.waiters.size, tombstones: this.index.tombstoneCount};
   }
 
   /** Bytes of the files of ended calls. */
@@ -168,12 +170,21 @@ export class CallTable implements CallHost {
     this.checkDrained();
   }
 
-  /** Takes in a call that an earlier noded left, ended. An outcome that is not on file yet is written. */
-  restore(record: JournalRecord, ending: Ending): Call {
+  /** Calls of an earlier noded are read while this one is at work: they are older than all others. */
+  async await(unread: UnreadCalls): Promise<void> {
+    this.sequence = unread.last;
+    this.retention.await();
+    await this.index.await(unread);
+    this.retention.settle();
+    await inSlices(this.retention.surplus(), (call) => dispatch(call, 'evict', {}, this));
+  }
+
+  /** Takes in a call that an earlier noded left, ended; `order` is its place among those, from 1. An outcome that is not on file is written. */
+  restore(record: JournalRecord, ending: Ending, order: number): Call {
     const ended: Moment = {atMs: ending.endedAtMs, boot: ending.endedBoot};
     const age = ageMs(ended);
     const endedAt = monotonicMs() - age;
-    const call = this.addCall(record.accepted, null, endedAt - spanMs(acceptedMoment(record.accepted), ended));
+    const call = this.addCall(record.accepted, null, endedAt - spanMs(acceptedMoment(record.accepted), ended), order);
     call.pid = record.started?.pid ?? null;
     call.started = record.started && momentOf(record.started);
     call.stopCause = record.stopCause;
@@ -188,8 +199,8 @@ export class CallTable implements CallHost {
   }
 
   /** Takes over a call of an earlier noded that still runs. `adopt` is told where its end is to be reported. */
-  resume(record: JournalRecord, spec: FunctionSpec, {pid, at}: {readonly pid: number; readonly at: Moment | null}, adopt: (sink: SpawnSink) => FunctionProcess): Call {
-    const call = this.addCall(record.accepted, spec, monotonicMs() - ageMs(acceptedMoment(record.accepted)));
+  resume(record: JournalRecord, spec: FunctionSpec, {pid, at, order}: {readonly pid: number; readonly at: Moment | null; readonly order: number}, adopt: (sink: SpawnSink) => FunctionProcess): Call {
+    const call = this.addCall(record.accepted, spec, monotonicMs() - ageMs(acceptedMoment(record.accepted)), order);
     this.slots.take(call, spec);
     call.process = adopt(this.sinkOf(call));
     resume(call, {pid, started: at ?? (record.started && momentOf(record.started)), stopCause: record.stopCause}, this);
@@ -225,8 +236,8 @@ export class CallTable implements CallHost {
     this.observer.bug(call, event);
   }
 
-  private addCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs()): Call {
-    const call = newCall(accepted, spec, ++this.sequence, acceptedAt);
+  private addCall(accepted: Acceptance, spec: FunctionSpec | null, acceptedAt = monotonicMs(), sequence = ++this.sequence): Call {
+    const call = newCall(accepted, spec, sequence, acceptedAt);
     this.index.add(call);
     this.perState.starting += 1;
     return call;
@@ -242,15 +253,14 @@ export class CallTable implements CallHost {
 
   private callEnded(call: Call): void {
     this.index.ended(call);
-    this.retention.add(call, this.waiters.waitersOf(call) > 0);
+    if (call.spec === null) this.retention.restore(call);
+    else this.retention.add(call, this.waiters.waitersOf(call) > 0);
     if (call.spec !== null) {
       this.slots.free(call, call.spec);
       this.observer.ended(call);
     }
     this.waiters.callEnded(call);
-    for (let surplus = this.retention.surplus(); surplus !== undefined; surplus = this.retention.surplus()) {
-      dispatch(surplus, 'evict', {}, this);
-    }
+    for (const surplus of this.retention.surplus()) dispatch(surplus, 'evict', {}, this);
     this.checkDrained();
   }
 

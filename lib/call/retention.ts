@@ -18,11 +18,32 @@ export class Retention {
   private readonly abandoned = new WeakSet<Call>();
   private readonly unwanted = new Set<Call>();
   private bytes = 0;
+  /** Calls that ended while older ones were still being read back; else null. */
+  private younger: Call[] | null = null;
 
   constructor(private readonly limits: RetentionLimits) {}
 
   get size(): number {
     return this.undelivered.size + this.delivered.size;
+  }
+
+  /** From now on, until `settle`, nothing is surplus, and only those that `restore` brings back are the oldest. */
+  await(): void {
+    this.younger = [];
+  }
+
+  /** One of those that are being read back, in order of acceptance. */
+  restore(call: Call): void {
+    this.undelivered.add(call);
+    this.bytes += bytesOf(call);
+  }
+
+  /** All have been read back: those that came meanwhile are the youngest. */
+  settle(): void {
+    for (const call of this.younger!) {
+      for (const queue of [this.undelivered, this.delivered]) if (queue.delete(call)) queue.add(call);
+    }
+    this.younger = null;
   }
 
   /** Bytes of the files of ended calls: stdout and stderr. */
@@ -37,6 +58,7 @@ export class Retention {
 
   /** `awaited`: somebody is about to read its result. */
   add(call: Call, awaited: boolean): void {
+    this.younger?.push(call);
     this.undelivered.add(call);
     if (this.abandoned.has(call) && !awaited) this.unwanted.add(call);
     this.bytes += bytesOf(call);
@@ -52,11 +74,15 @@ export class Retention {
     if (this.undelivered.delete(call)) this.delivered.add(call);
   }
 
-  /** The call that must go now, if there is one. The last one stays, however large: somebody is about to read it. */
-  surplus(): Call | undefined {
+  /** The calls that must go now, as long as there are any and each is removed. The last one stays, however large: somebody is about to read it. */
+  *surplus(): Generator<Call> {
+    for (let call = this.next(); call !== undefined; call = this.next()) yield call;
+  }
+
+  private next(): Call | undefined {
     const [unwanted] = this.unwanted;
     if (unwanted !== undefined) return unwanted;
-    if (this.size <= 1 || (this.size <= this.limits.maxResults && this.bytes <= this.limits.maxSpoolBytes)) return undefined;
+    if (this.younger !== null || this.size <= 1 || (this.size <= this.limits.maxResults && this.bytes <= this.limits.maxSpoolBytes)) return undefined;
     const [oldest] = this.delivered.size > 0 ? this.delivered : this.undelivered;
     return oldest;
   }

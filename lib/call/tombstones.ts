@@ -32,17 +32,42 @@ export function requestKey(role: string, requestId: string): string {
 export class Tombstones {
   private readonly byKey = new Map<string, {readonly tombstone: Tombstone; readonly buriedAt: number}>();
   private readonly byRequest = new Map<string, Tombstone>();
+  /** Of calls that went while older tombstones were still being read back; else null. */
+  private younger: Tombstone[] | null = null;
 
   get size(): number {
     return this.byKey.size;
   }
 
   add(tombstone: Tombstone): void {
+    this.younger?.push(tombstone);
+    this.put(tombstone);
+    this.purge();
+  }
+
+  private put(tombstone: Tombstone): void {
     // A crash between burial and removal buries a call twice; the order of the map must stay that of burial.
     this.byKey.delete(tombstone.key);
     const buriedAt = monotonicMs() - ageMs({atMs: tombstone.buriedAtMs, boot: tombstone.buriedBoot});
     this.byKey.set(tombstone.key, {tombstone, buriedAt});
     if (tombstone.requestId !== null) this.byRequest.set(requestKey(tombstone.role, tombstone.requestId), tombstone);
+  }
+
+  /** From now on, until `settle`, only those that `restore` brings back are the oldest. */
+  await(): void {
+    this.younger = [];
+  }
+
+  /** One of those that are being read back, in order of burial. */
+  restore(tombstone: Tombstone): void {
+    this.put(tombstone);
+  }
+
+  /** All have been read back: those that came meanwhile are the youngest. */
+  settle(): void {
+    const younger = this.younger!;
+    this.younger = null;
+    for (const tombstone of younger) this.put(tombstone);
     this.purge();
   }
 
@@ -62,6 +87,7 @@ export class Tombstones {
 
   /** Insertion order is burial order, so the old ones are in front. */
   private purge(): void {
+    if (this.younger !== null) return;
     const oldest = monotonicMs() - limits.keepTombstoneMs;
     for (const {tombstone, buriedAt} of this.byKey.values()) {
       if (this.byKey.size <= limits.maxTombstones && buriedAt >= oldest) return;

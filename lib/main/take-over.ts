@@ -5,10 +5,12 @@ import type {CallTable} from '../call/call-table';
 import type {JournalRecord} from '../call/journal';
 import type {FunctionSpec} from '../call/spawner';
 import type {Catalog} from '../proc/catalog';
+import {endingOfLost} from '../proc/ending';
 import type {OutputScanner} from '../proc/output';
 import type {ProcessTrees} from '../proc/process-tree';
-import {readLog, recoverCalls} from '../proc/recovery';
+import {readLog, recoverCalls, settledEnding} from '../proc/recovery';
 import type {Spool} from '../proc/spool';
+import {Unread} from '../proc/unread';
 import type {ChosenSpawner} from './spawner-choice';
 
 export interface TakeOverOptions {
@@ -32,20 +34,27 @@ function specOf({accepted, leaveRunning}: JournalRecord, {catalog, maxOutputByte
 export async function takeOver(options: TakeOverOptions): Promise<void> {
   const {table, catalog, spool, trees, chosen, newScanner, log} = options;
   const isLive = (key: string): boolean => chosen.live.has(key);
-  const onFile = await readLog({spool, isLive});
-  for (const tombstone of onFile.tombstones) table.index.addTombstone(tombstone);
+  const onFile = readLog({spool, isLive});
+  for (const tombstone of onFile.tombstones) table.index.restoreTombstone(tombstone);
   const maxOutputBytes = (fnName: string): number => catalog.get(fnName)?.spec.maxOutputBytes ?? options.maxOutputBytes;
   // Signals that came while all that was read are heard before the port is open: in the next turn, if this one is past them.
   await nextTurn();
   await nextTurn();
-  const recovered = await recoverCalls(onFile, {spool, trees, newScanner, maxOutputBytes, isLive});
-  for (const {record, ending} of recovered) {
+  const recovered = await recoverCalls(onFile.open, {spool, trees, newScanner, maxOutputBytes, isLive});
+  for (const {record, ending, order} of recovered) {
     const {key} = record.accepted;
-    if (ending !== null) table.restore(record, ending);
-    else table.resume(record, specOf(record, options), chosen.live.get(key)!, (sink) => chosen.adopt(key, specOf(record, options), sink));
+    const live = chosen.live.get(key)!;
+    if (ending !== null) table.restore(record, ending, order);
+    else table.resume(record, specOf(record, options), {...live, order}, (sink) => chosen.adopt(key, specOf(record, options), sink));
   }
   const count = (matches: (kind: string | undefined) => boolean): number => recovered.filter(({ending}) => matches(ending?.kind)).length;
-  const facts = {calls: recovered.length, running: count((kind) => kind === undefined), lost: count((kind) => kind === 'lost')};
-  if (recovered.length > 0) log.info(facts, 'took over the calls of an earlier noded');
-  spool.log.compact(table.index);
+  const ended = onFile.settled.filter(({isBuried}) => !isBuried).length;
+  const facts = {calls: recovered.length + ended, running: count((kind) => kind === undefined), lost: count((kind) => kind === 'lost')};
+  if (facts.calls > 0) log.info(facts, 'took over the calls of an earlier noded');
+  const unread = new Unread(onFile.settled, onFile.last, onFile.reader, {
+    call: (record, order) => void table.restore(record, settledEnding(record, options) ?? endingOfLost(record.accepted.key, 'its line in the log is damaged', spool), order),
+    nothing: (key) => spool.remove(key),
+    tombstone: (tombstone) => table.index.restoreTombstone(tombstone),
+  });
+  void table.await(unread).then(() => spool.log.compact(table.index));
 }

@@ -11,6 +11,7 @@ import {limits} from '../base/limits';
 import {inSlices} from '../call/slices';
 import {linesOf, logVersion, maxHeadBytes, sealLine, segmentHead, versionOf} from './log-lines';
 import type {LogLine} from './log-lines';
+import {Traces} from './log-scan';
 import {RunDirError, makePrivateDirectory} from './run-dir';
 
 const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
@@ -102,17 +103,22 @@ export class CallLog {
   }
 
   /** All lines, the oldest segment first: a slice of them at a time. Damaged ones are told of, and cost themselves alone. */
-  async read(take: (line: LogLine) => void): Promise<void> {
+  async readAll(take: (line: LogLine) => void): Promise<void> {
     await this.inTurn(async () => {
       this.flush();
-      for (const number of [...this.segments.keys()]) {
-        try {
-          await inSlices(this.linesIn(number), take);
-        } catch (error) {
-          this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot read a segment of the log of calls: ${messageOf(error)}`);
-        }
-      }
+      for (const {number, content} of this.contents()) await inSlices(this.linesOf(number, content), take);
     });
+  }
+
+  /** What all its lines are about, by the key of the call, without reading them. */
+  scan(): Traces {
+    const traces = new Traces();
+    for (const {number, content} of this.contents()) {
+      let damaged = 0;
+      traces.scan(number, content, () => (damaged += 1));
+      this.tellOfDamage(number, damaged);
+    }
+    return traces;
   }
 
   /** What the fork server appends is not seen here: begins a new segment if it is time to. */
@@ -120,6 +126,21 @@ export class CallLog {
     const {size} = fstatSync(this.fd);
     this.segments.set(this.newest, size);
     if (size > limits.segmentBytes) this.roll();
+  }
+
+  /** Gives each segment, the oldest first. One that cannot be read is told of. */
+  private *contents(): Generator<{readonly number: number; readonly content: Buffer}> {
+    for (const number of this.segments.keys()) yield {number, content: this.contentOf(number)};
+  }
+
+  /** What is in a segment now; nothing, if it cannot be read. */
+  contentOf(number: number): Buffer {
+    try {
+      return this.read(number);
+    } catch (error) {
+      this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot read a segment of the log of calls: ${messageOf(error)}`);
+      return Buffer.alloc(0);
+    }
   }
 
   /** If it was removed under the running daemon, the next line goes to a new one. */
@@ -248,7 +269,7 @@ export class CallLog {
       if (kept.length > 0) this.write(Buffer.concat(kept));
       kept = [];
     };
-    await inSlices(this.linesIn(oldest!), (line) => {
+    await inSlices(this.linesOf(oldest!, this.read(oldest!)), (line) => {
       if (this.wanted!.isWanted(line) && kept.push(line.bytes) >= limits.sliceSize) move();
     });
     move();
@@ -256,7 +277,7 @@ export class CallLog {
     this.segments.delete(oldest!);
   }
 
-  private contentOf(number: number): Buffer {
+  private read(number: number): Buffer {
     const fd = this.openToRead(number);
     try {
       return readFileSync(fd);
@@ -265,9 +286,13 @@ export class CallLog {
     }
   }
 
-  private *linesIn(number: number): Generator<LogLine> {
+  private *linesOf(number: number, content: Buffer): Generator<LogLine> {
     let damaged = 0;
-    yield* linesOf(this.contentOf(number), () => (damaged += 1));
-    if (damaged > 0) this.options.log.warn({segment: number, lines: damaged}, 'lines of the log of calls are damaged');
+    yield* linesOf(content, () => (damaged += 1));
+    this.tellOfDamage(number, damaged);
+  }
+
+  private tellOfDamage(segment: number, lines: number): void {
+    if (lines > 0) this.options.log.warn({segment, lines}, 'lines of the log of calls are damaged');
   }
 }

@@ -4,8 +4,8 @@ import {momentNow} from '../base/boot-clock';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {Ending, KnownSizes, OutputSizes} from '../base/outcome';
-import type {EndedLine} from '../call/journal';
-import {examineStdout} from './output';
+import type {EndedLine, NotedOutput} from '../call/journal';
+import {examineBytes, examineStdout} from './output';
 import type {OutputFacts, OutputScanner, StdoutSource} from './output';
 
 /** The files of calls; proc/spool.ts. */
@@ -73,6 +73,13 @@ export async function endingOfProcess(key: string, ended: EndedLine, sizes: Know
     if (exited.exitCode === 0) return {kind: 'lost', reason, ...when, ...written(sizes)};
     return {...exited, output: 'invalid', outputReason: reason};
   }
+}
+
+/** The same of a process whose whole output stands in its `ended` line. */
+export function endingOfNoted(ended: EndedLine, {stdout, stderr}: NotedOutput, newScanner: () => OutputScanner): Ending {
+  const {exitCode, signal} = ended as Exclude<EndedLine, {readonly errno: string}>;
+  const facts = stdout === '' ? ({output: 'empty'} as const) : examineBytes(Buffer.from(stdout), newScanner());
+  return {kind: 'exited', exitCode, signal, endedAtMs: ended.atMs, endedBoot: ended.boot, stdoutBytes: stdout.length, stderrBytes: stderr.length, inJournal: true, ...facts};
 }
 
 /** The same where nobody else sees to the files: those that say nothing any more go. */

@@ -6,9 +6,11 @@ import {crc32} from 'node:zlib';
 import {limits} from '../base/limits';
 
 export const logVersion = 1;
-const keyChars = 16;
+/** Where the key stands in a line, behind checksum and space. */
+export const keyAt = 8 + 1;
+export const keyChars = 16;
 /** Checksum, space, key, space. */
-const headChars = 8 + 1 + keyChars + 1;
+export const headChars = keyAt + keyChars + 1;
 const newline = 10;
 const space = 32;
 
@@ -38,23 +40,44 @@ export interface LogLine {
   readonly bytes: Buffer;
 }
 
-/** Null for a line that is damaged, or was never whole. */
-function openLine(bytes: Buffer): LogLine | null {
-  if (bytes.length <= headChars || bytes.length > headChars + limits.maxLineBytes + 1) return null;
-  if (bytes[8] !== space || bytes.toString('latin1', 0, 8) !== checksum(bytes.subarray(9, -1))) return null;
-  return {key: bytes.toString('latin1', 9, 9 + keyChars), json: bytes.toString('utf8', headChars, bytes.length - 1), bytes};
+/** What each byte is worth as a lower-case hexadecimal digit; NaN if it is none. */
+const digits = Float64Array.from({length: 256}, (_none, byte) => '0123456789abcdef'.indexOf(String.fromCharCode(byte))).map((value) => (value === -1 ? NaN : value));
+
+/** False for a line that is damaged, or was never whole. A start looks at every line of the log, so no string is made. */
+function isWhole(segment: Buffer, at: number, end: number): boolean {
+  if (end - at <= headChars || end - at > headChars + limits.maxLineBytes + 1) return false;
+  if (segment[at + 8] !== space || segment[end - 1] !== newline) return false;
+  let sum = 0;
+  for (let index = at; index < at + 8; index += 1) sum = sum * 16 + digits[segment[index]!]!;
+  return sum === crc32(segment.subarray(at + keyAt, end - 1));
+}
+
+const openLine = (bytes: Buffer): LogLine => ({key: bytes.toString('latin1', keyAt, keyAt + keyChars), json: bytes.toString('utf8', headChars, bytes.length - 1), bytes});
+
+/** The line that begins at this offset; null if it is damaged. */
+export function lineAt(segment: Buffer, offset: number): LogLine | null {
+  const end = lineEnd(segment, offset);
+  return isWhole(segment, offset, end) ? openLine(segment.subarray(offset, end)) : null;
+}
+
+/** Where the line behind this offset begins, or all ends. */
+export function lineEnd(segment: Buffer, from: number): number {
+  const found = segment.indexOf(newline, from);
+  return found === -1 ? segment.length : found + 1;
+}
+
+/** Where the whole lines of a segment begin; `damaged` is told of each other one. */
+export function* placesOf(segment: Buffer, damaged: () => void): Generator<number> {
+  for (let at = lineEnd(segment, 0), end; at < segment.length; at = end) {
+    end = lineEnd(segment, at);
+    // Each write begins with a newline, which ends what another may have left torn.
+    if (end === at + 1) continue;
+    if (isWhole(segment, at, end)) yield at;
+    else damaged();
+  }
 }
 
 /** All whole lines of a segment; `damaged` is told of each other one. */
 export function* linesOf(segment: Buffer, damaged: () => void): Generator<LogLine> {
-  for (let at = segment.indexOf(newline) + 1; at > 0 && at < segment.length; ) {
-    const found = segment.indexOf(newline, at);
-    const end = found === -1 ? segment.length : found + 1;
-    if (end > at + 1) {
-      const line = found === -1 ? null : openLine(segment.subarray(at, end));
-      if (line === null) damaged();
-      else yield line;
-    }
-    at = end;
-  }
+  for (const at of placesOf(segment, damaged)) yield openLine(segment.subarray(at, lineEnd(segment, at)));
 }

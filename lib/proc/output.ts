@@ -29,7 +29,8 @@ export interface StdoutSource {
   openStdout(key: string): number;
 }
 
-function examineBytes(bytes: Uint8Array, scanner: OutputScanner): OutputFacts {
+/** Examines all that was written. */
+export function examineBytes(bytes: Uint8Array, scanner: OutputScanner): OutputFacts {
   scanner.write(bytes);
   return verdict(scanner);
 }

@@ -2,23 +2,29 @@
  * What an earlier noded left in the spool, after its death (DESIGN.md section 5). Calls that had ended are
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
-import {ageMs, bootId} from '../base/boot-clock';
+import {bootId} from '../base/boot-clock';
 import type {Ending, KnownSizes} from '../base/outcome';
-import {acceptedMoment} from '../call/call-record';
 import {Journal, endingOf, parseLine} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
 import {readTombstone} from '../call/tombstones';
 import type {Tombstone} from '../call/tombstones';
 import type {EarlierLines} from './earlier-journals';
-import {conclude, endingOfLost, sizesOnFile} from './ending';
+import {conclude, endingOfLost, endingOfNoted, sizesOnFile} from './ending';
+import type {Trace} from './log-scan';
 import type {OutputScanner} from './output';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
+import {TraceReader} from './unread';
 
-/** All that the log tells. */
+/** What is on file, in order of acceptance: no more is known of it than must be before anybody is answered. */
 export interface OnFile {
-  readonly journals: ReadonlyMap<string, Journal>;
-  /** In order of burial. */
+  readonly reader: TraceReader;
+  /** Calls that run, or whose ends must be looked at. */
+  readonly open: readonly {readonly record: JournalRecord; readonly order: number}[];
+  /** Those that have ended, and tombstones. */
+  readonly settled: readonly Trace[];
+  readonly last: number;
+  /** Those for which there was no room in the log. */
   readonly tombstones: readonly Tombstone[];
 }
 
@@ -28,43 +34,61 @@ export interface ReadingOptions {
   readonly isLive: (key: string) => boolean;
 }
 
-/** Reads the log, and carries over to it what a noded of before the log has left. */
-export async function readLog({spool, isLive}: ReadingOptions): Promise<OnFile> {
-  const journals = new Map<string, Journal>();
-  const tombstones = new Map<string, Tombstone>();
-  const take = (key: string, json: string): void => {
-    const line = parseLine(json);
-    if (line === null) return;
-    const tombstone = line.event === 'buried' ? readTombstone(key, line) : null;
-    if (tombstone !== null) tombstones.set(key, tombstone);
-    else (journals.get(key) ?? addTo(journals, key)).take(line);
-  };
-  await spool.log.read(({key, json}) => take(key, json));
-  let hasRoom = true;
-  const carryOver = (one: EarlierLines, live: boolean): void => {
-    for (const line of one.lines) take(one.key, line);
-    hasRoom = hasRoom && spool.earlier.carryOver(one, live);
-  };
-  for (const one of spool.earlier.buried()) carryOver(one, false);
-  if (hasRoom) spool.earlier.removeTombstones();
-  for (const one of spool.earlier.journals()) carryOver(one, isLive(one.key));
-  return {journals, tombstones: oldestFirst([...tombstones.values()], ({buriedAtMs, buriedBoot}) => ageMs({atMs: buriedAtMs, boot: buriedBoot}))};
+/** Looks through the log, and carries over to it what a noded of before the log has left. Removes the files of calls that are not on file. */
+export function readLog({spool, isLive}: ReadingOptions): OnFile {
+  const {left, tombstones} = carryOver(spool, isLive);
+  const buried = new Set(tombstones.map(({key}) => key));
+  const traces = spool.log.scan();
+  const reader = new TraceReader(spool.log, traces);
+  const placed = inOrder([...traces.all()].filter(({key, isAccepted, isBuried}) => isBuried || (isAccepted && !buried.has(key))));
+  const isSettled = (trace: Trace): boolean => trace.isBuried || (trace.isComplete && !left.has(trace.key));
+  const open = placed.filter((trace) => !isSettled(trace)).flatMap((trace) => {
+    const record = reader.record(trace);
+    if (record === null) trace.isAccepted = false; // its first line has no meaning
+    return record === null ? [] : [{record, order: trace.order}];
+  });
+  for (const [key, lines] of left) {
+    const isGone = buried.has(key) || traces.get(key)?.isBuried === true;
+    const record = isGone ? null : recordOf(key, lines);
+    if (record !== null) open.push({record, order: placed.length + open.length});
+  }
+  spool.sweep((key) => left.has(key) || (traces.get(key)?.isAccepted === true && !traces.get(key)!.isBuried));
+  return {reader, open, settled: placed.filter(isSettled), last: placed.length + left.size, tombstones};
 }
 
-function addTo(journals: Map<string, Journal>, key: string): Journal {
+/** Lines go at about the time at which they are written; only those that a compaction has copied stand behind younger ones. */
+function inOrder(traces: Trace[]): readonly Trace[] {
+  const areInOrder = traces.every(({time}, number) => number === 0 || traces[number - 1]!.time <= time);
+  if (!areInOrder) traces.sort((one, other) => one.time - other.time);
+  for (const [number, trace] of traces.entries()) trace.order = number + 1;
+  return traces;
+}
+
+function recordOf(key: string, lines: readonly string[]): JournalRecord | null {
   const journal = new Journal(key);
-  journals.set(key, journal);
-  return journal;
+  for (const text of lines) {
+    const line = parseLine(text);
+    if (line !== null) journal.take(line);
+  }
+  return journal.record;
 }
 
-function oldestFirst<T>(items: readonly T[], age: (item: T) => number): readonly T[] {
-  return items.map((item) => ({item, age: age(item)})).sort((a, b) => b.age - a.age).map(({item}) => item);
+/** Gives back that for which there is no room in the log: it stays where it is, for the next start. */
+function carryOver({earlier}: Spool, isLive: ReadingOptions['isLive']): {readonly left: ReadonlyMap<string, readonly string[]>; readonly tombstones: readonly Tombstone[]} {
+  let hasRoom = true;
+  const isLeft = (one: EarlierLines, live: boolean): boolean => !(hasRoom = hasRoom && earlier.carryOver(one, live));
+  const buried = [...earlier.buried()].filter((one) => isLeft(one, false));
+  if (hasRoom) earlier.removeTombstones();
+  const left = [...earlier.journals()].filter((one) => isLeft(one, isLive(one.key)));
+  const tombstones = buried.flatMap(({key, lines}) => lines.map((line) => readTombstone(key, parseLine(line)!))).filter((tombstone) => tombstone !== null);
+  return {left: new Map(left.map(({key, lines}) => [key, lines])), tombstones};
 }
 
 export interface Recovered {
   readonly record: JournalRecord;
   /** Null for a call that its fork server still runs. */
   readonly ending: Ending | null;
+  readonly order: number;
 }
 
 export interface RecoveryOptions {
@@ -76,42 +100,40 @@ export interface RecoveryOptions {
   readonly isLive: (key: string) => boolean;
 }
 
-/** All calls that are on file and not buried, in order of acceptance; kills what is left of calls that nobody has any more. */
-export async function recoverCalls({journals, tombstones}: OnFile, options: RecoveryOptions): Promise<readonly Recovered[]> {
+/** The ends of all calls that were open; kills what is left of those that nobody has any more. */
+export async function recoverCalls(open: OnFile['open'], options: RecoveryOptions): Promise<readonly Recovered[]> {
   const {spool, trees} = options;
-  const found: {readonly record: JournalRecord; readonly ending: Ending | null | 'lost'}[] = [];
-  const buried = new Set(tombstones.map(({key}) => key));
-  for (const [key, journal] of journals) {
-    const record = buried.has(key) ? null : journal.record;
-    if (record !== null) found.push({record, ending: await endingFor(record, options)});
-  }
-  const known = new Set(found.map(({record}) => record.accepted.key));
-  spool.sweep((key) => known.has(key));
+  const found: {readonly record: JournalRecord; readonly order: number; readonly ending: Ending | null | 'lost'}[] = [];
+  for (const {record, order} of open) found.push({record, order, ending: await endingFor(record, options)});
   // They may write until they are killed. Nobody waits for what others left behind.
   if (found.some(({ending}) => ending === 'lost')) await trees.idle();
-  const recovered = found.map(({record, ending}) => ({record, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', spool) : ending}));
-  return oldestFirst(recovered, ({record}) => ageMs(acceptedMoment(record.accepted)));
+  return found.map(({record, order, ending}) => ({record, order, ending: ending === 'lost' ? endingOfLost(record.accepted.key, 'noded or the machine died under it', spool) : ending}));
 }
 
 async function endingFor(record: JournalRecord, options: RecoveryOptions): Promise<Ending | null | 'lost'> {
   const {spool, trees, newScanner, maxOutputBytes, isLive} = options;
-  const {ended, outcome} = record;
+  const {ended} = record;
   const {key, fnName} = record.accepted;
-  if (ended !== null && 'noted' in ended && ended.noted !== undefined) spool.keepNoted(key, ended.noted);
-  if (outcome !== null) {
-    // Its process was reaped, so its pid may be anybody's by now; only the key still tells what it left behind.
-    if (!record.leaveRunning) trees.sweep({key, pid: 0, startTime: null});
-    return endingOf(record);
-  }
+  const settled = settledEnding(record, options);
+  if (settled !== null) return settled;
   if (ended === null && isLive(key)) return null;
   killLeftovers(record, trees);
   if (ended === null) return 'lost';
-  const sizes = sizesOnFile(ended, spool, key);
-  return conclude(key, ended, sizes, {files: spool, newScanner, maxOutputBytes: limitOf(sizes, maxOutputBytes(fnName))});
+  const sizes: KnownSizes = sizesOnFile(ended, spool, key);
+  return conclude(key, ended, sizes, {files: spool, newScanner, maxOutputBytes: maxOutputBytes(fnName)});
 }
 
-/** Output that stands in the journal was judged under the limit of its day, and would have an outcome on file had it been too large. */
-const limitOf = ({inJournal}: KnownSizes, maxOutputBytes: number): number => (inJournal === true ? Infinity : maxOutputBytes);
+/** The ending of a call whose outcome is on file, or its whole output; and kills what it left behind. Null if a file must be looked at. */
+export function settledEnding(record: JournalRecord, {spool, trees, newScanner}: Pick<RecoveryOptions, 'spool' | 'trees' | 'newScanner'>): Ending | null {
+  const {ended, outcome, accepted: {key}} = record;
+  const noted = ended !== null && 'noted' in ended ? ended.noted : undefined;
+  if (noted !== undefined) spool.keepNoted(key, noted);
+  if (outcome === null && noted === undefined) return null;
+  // Its process was reaped, so its pid may be anybody's by now; only the key still tells what it left behind.
+  if (!record.leaveRunning) trees.sweep({key, pid: 0, startTime: null});
+  // Output that stands in the log was judged under the limit of its day, and would have an outcome on file had it been too large.
+  return outcome === null ? endingOfNoted(ended!, noted!, newScanner) : endingOf(record);
+}
 
 /** Without a `started` line the key in the environment still tells whose it is. */
 function killLeftovers({accepted, leaveRunning, started}: JournalRecord, trees: ProcessTrees): void {

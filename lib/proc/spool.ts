@@ -210,7 +210,7 @@ export class Spool implements CallFiles {
       const line = journals.has(key) ? parseLine(json) : null;
       if (line !== null) journals.get(key)!.take(line);
     };
-    await this.log.read(({key, json}) => take(key, json));
+    await this.log.readAll(({key, json}) => take(key, json));
     // It may have been one of before the log.
     let hasRoom = true;
     for (const key of keys) {

@@ -44,7 +44,7 @@ describe('a call that an earlier noded left', () => {
 
     clock.tick(60_000);
     const record = journalOf(its, before.files.journals.get(its)!)!;
-    const restored = fake.table.restore(record, endingOf(record));
+    const restored = fake.table.restore(record, endingOf(record), 1);
     expect(callIdOf(restored)).to.equal(callIdOf(call));
     for (const name of ['accepted', 'pid', 'started', 'stopCause', 'ending', 'outcome', 'state', 'acceptedAt', 'endedAt', 'expiresAt'] as const) {
       expect(restored[name], name).to.deep.equal(call[name]);
@@ -56,7 +56,7 @@ describe('a call that an earlier noded left', () => {
   });
 
   it('still holds its request ID', () => {
-    const call = fake.table.restore(journal(), lost);
+    const call = fake.table.restore(journal(), lost, 1);
     expect(fake.table.duplicateOf('master', 'request-1', 'echo', fingerprint)).to.equal(call);
     expect(codeOf(() => fake.table.duplicateOf('master', 'request-1', 'version', fingerprint))).to.equal('request_id_reused');
   });
@@ -68,14 +68,14 @@ describe('a call that an earlier noded left', () => {
   ];
   for (const [what, lines, ending, outcome] of endings) {
     it(`that ${what} is ${outcome}, which is written to its journal`, () => {
-      const call = fake.table.restore(journal(...lines), ending);
+      const call = fake.table.restore(journal(...lines), ending, 1);
       expect(call).to.include({state: 'ended', outcome});
       expect(journalOf(key, fake.files.journals.get(key)!)?.outcome?.outcome).to.equal(outcome);
     });
   }
 
   it('is known by the ID that its master has, even where the start was never on file', () => {
-    const call = fake.table.restore(journal(), lost);
+    const call = fake.table.restore(journal(), lost, 1);
     expect(callIdOf(call)).to.match(/^4121:0:/);
     const known = callIdOf(call).replace(':0:', ':4188:');
     expect(fake.table.index.find(known)).to.equal(call);
@@ -86,7 +86,7 @@ describe('a call that an earlier noded left', () => {
   it('is kept for what is left of keep_result', async () => {
     const record = journal();
     clock.tick(3_000_000);
-    const call = fake.table.restore(record, exited({endedAtMs: wallStartMs}));
+    const call = fake.table.restore(record, exited({endedAtMs: wallStartMs}), 1);
     clock.tick(599_999);
     await turn();
     expect(call.state).to.equal('ended');
@@ -99,7 +99,7 @@ describe('a call that an earlier noded left', () => {
     it(`has what is left of keep_result, and took as long as it took, where the wall clock was set by ${stepMs / 1000} s`, () => {
       const {bootId, ms} = momentNow().boot!;
       const line = acceptedLine(acceptance({acceptedBoot: {bootId, ms: ms - 1_200_500}}), false);
-      const call = fake.table.restore(journalOf(key, [line])!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}));
+      const call = fake.table.restore(journalOf(key, [line])!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}), 1);
       expect(call.endedAt! - call.acceptedAt).to.be.closeTo(500, 0.001);
       expect(call.expiresAt! - performance.now()).to.be.closeTo(2_400_000, 60_000);
     });
@@ -108,7 +108,7 @@ describe('a call that an earlier noded left', () => {
   it('goes soon where nothing is left of keep_result, and leaves a tombstone', async () => {
     const record = journal();
     clock.tick(9_000_000);
-    const call = fake.table.restore(record, exited({endedAtMs: wallStartMs}));
+    const call = fake.table.restore(record, exited({endedAtMs: wallStartMs}), 1);
     clock.tick(1);
     await turn();
     expect(call.state).to.equal('gone');
@@ -116,7 +116,7 @@ describe('a call that an earlier noded left', () => {
   });
 
   it('is not kept for ever where the wall clock was set back', async () => {
-    const call = fake.table.restore(journal(), exited({endedAtMs: wallStartMs + 1e9}));
+    const call = fake.table.restore(journal(), exited({endedAtMs: wallStartMs + 1e9}), 1);
     clock.tick(3_600_000);
     await turn();
     expect(call.state).to.equal('gone');
@@ -124,7 +124,7 @@ describe('a call that an earlier noded left', () => {
 
   it('takes no slot, and its end is not counted twice', () => {
     fake = new FakeTable({maxCalls: 1});
-    fake.table.restore(journal(), lost);
+    fake.table.restore(journal(), lost, 1);
     expect(fake.table.activeCalls).to.deep.equal([]);
     expect(fake.observer.seen).to.deep.equal([]);
     expect(codeOf(() => fake.start())).to.equal(undefined);
@@ -132,13 +132,13 @@ describe('a call that an earlier noded left', () => {
 
   it('counts against max_results like others', () => {
     fake = new FakeTable({maxResults: 1});
-    const old = fake.table.restore(journal(), lost);
+    const old = fake.table.restore(journal(), lost, 1);
     fake.ended();
     expect(old.state).to.equal('gone');
   });
 
   it('stays as it is when it is aborted', () => {
-    const call = fake.table.restore(journal(), lost);
+    const call = fake.table.restore(journal(), lost, 1);
     fake.table.abort(call, 'master', 0);
     expect(call).to.include({state: 'ended', outcome: 'lost', stopCause: null});
   });
@@ -148,9 +148,104 @@ describe('a tombstone that an earlier noded left', () => {
   it('still refuses the request ID and tells the outcome', () => {
     const fake = new FakeTable();
     const callId = `4121:4188:${(Date.now() / 1000).toFixed(3)}:${key}`;
-    fake.table.index.addTombstone({key, callId, fnName: 'echo', role: 'master', requestId: 'request-1', outcome: 'failed', buriedAtMs: Date.now(), buriedBoot: null});
+    fake.table.index.restoreTombstone({key, callId, fnName: 'echo', role: 'master', requestId: 'request-1', outcome: 'failed', buriedAtMs: Date.now(), buriedBoot: null});
     expect(fake.table.counts.tombstones).to.equal(1);
     expect(codeOf(() => fake.table.duplicateOf('master', 'request-1', 'echo', fingerprint))).to.equal('call_expired');
     expect(() => fake.table.index.find(callId)).to.throw().with.nested.property('detail.outcome', 'failed');
+  });
+});
+
+describe('calls that an earlier noded left, while they are read', () => {
+  const count = 5;
+  const keyOf = (number: number): string => number.toString(16).padStart(16, '0');
+  let clock: FakeClock;
+  let fake: FakeTable;
+  let finish: () => void;
+  let reading: Promise<void>;
+  /** Which are still to be read: calls with odd numbers, tombstones with even ones. */
+  let left: Set<number>;
+
+  beforeEach(() => {
+    clock = setFakeClock();
+    fake = new FakeTable({maxResults: 4, keepResultMs: 3_600_000});
+    left = new Set(Array.from({length: 2 * count}, (_none, number) => number));
+    const is = (kind: number) => (number: number) => number % 2 === kind;
+    const read = (number: number): void => {
+      if (!left.delete(number)) return;
+      const key = keyOf(number);
+      const accepted = acceptance({key, requestId: `request-${number}`});
+      if (is(1)(number)) fake.table.restore(journalOf(key, [acceptedLine(accepted, false)])!, exited(), number + 1);
+      else fake.table.index.restoreTombstone({key, callId: `4121:0:${(accepted.acceptedAtMs / 1000).toFixed(3)}:${key}`, fnName: 'echo', role: 'master', requestId: `request-${number}`, outcome: 'failed', buriedAtMs: Date.now() - 1_000 + number, buriedBoot: null});
+    };
+    const done = new Promise<void>((resolve) => {
+      finish = () => {
+        for (const number of left) read(number);
+        resolve();
+      };
+    });
+    reading = fake.table.await({
+      last: 2 * count,
+      get calls() {
+        return [...left].filter(is(1)).length;
+      },
+      get tombstones() {
+        return [...left].filter(is(0)).length;
+      },
+      read: (key) => read(Number.parseInt(key, 16)),
+      readRequest: (_role, requestId) => read(Number(requestId.split('-')[1])),
+      done,
+    });
+  });
+  afterEach(() => clock.restore());
+
+  it('are counted', () => {
+    expect(fake.table.counts).to.include({ended: count, tombstones: count});
+    fake.table.index.findByRequest('master', 'request-3');
+    expect(fake.table.counts).to.include({ended: count, tombstones: count});
+  });
+
+  it('are found by either ID, and their request IDs hold; so are tombstones', () => {
+    const call = fake.table.duplicateOf('master', 'request-7', 'echo', fingerprint);
+    expect(call?.accepted.key).to.equal(keyOf(7));
+    expect(fake.table.index.find(callIdOf(call!))).to.equal(call);
+    expect(codeOf(() => fake.table.index.find(callIdOf(call!).replace(keyOf(7), keyOf(8))))).to.equal('call_expired');
+    expect(codeOf(() => fake.table.index.findByRequest('master', 'request-0'))).to.equal('call_expired');
+    expect(fake.table.index.findByRequest('master', 'request-99')).to.equal(null);
+  });
+
+  it('come first in every list, which waits for them; a list of those that run does not', async () => {
+    const all = {state: null, fnName: null, role: null, visible: () => true};
+    fake.table.index.findByRequest('master', 'request-9');
+    const running = fake.start();
+    expect(await fake.table.index.list({...all, state: 'starting'}, 0, 100)).to.deep.equal([running]);
+    let listed = false;
+    const listing = fake.table.index.list(all, 0, 100).finally(() => (listed = true));
+    await turn();
+    expect(listed).to.equal(false);
+    finish();
+    expect((await listing).map(({sequence}) => sequence)).to.deep.equal([2, 4, 6, 8, 10, 11]);
+  });
+
+  it('go first where there are too many, once all are known', async () => {
+    const young = [fake.ended(), fake.ended()];
+    fake.table.markDelivered(young[1]!);
+    const goes = fake.ended();
+    fake.table.forget(goes);
+    expect(young.map(({state}) => state)).to.deep.equal(['ended', 'ended']);
+    finish();
+    await reading;
+    expect(fake.table.counts).to.include({ended: 4});
+    expect(young.map(({state}) => state), 'the delivered one goes first').to.deep.equal(['ended', 'gone']);
+    expect(fake.table.index.findByRequest('master', 'request-9')?.state).to.equal('ended');
+    expect(codeOf(() => fake.table.index.findByRequest('master', 'request-1'))).to.equal('call_expired');
+  });
+
+  it('leave tombstones that are older than those of calls that went meanwhile', async () => {
+    fake.table.forget(fake.ended({requestId: 'request-young'}));
+    finish();
+    await reading;
+    clock.tick(86_400_000 - 500);
+    expect(codeOf(() => fake.table.index.findByRequest('master', 'request-young'))).to.equal('call_expired');
+    expect(fake.table.index.findByRequest('master', 'request-0')).to.equal(null);
   });
 });

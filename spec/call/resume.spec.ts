@@ -50,7 +50,7 @@ describe('a call that goes on while the next noded starts', () => {
 
   function resume(left: Left = {}): Call {
     const spec = functionSpec(left.spec);
-    return fake.table.resume(recordOf(left), spec, {pid, at: left.silent === true ? null : startedAt}, (sink) => {
+    return fake.table.resume(recordOf(left), spec, {pid, at: left.silent === true ? null : startedAt, order: 1}, (sink) => {
       process = new FakeProcess({key, spec, requestId: null, traceparent: null, args: null, accepted: null, spooled: true}, sink);
       return process;
     });

@@ -38,7 +38,7 @@ describe('the retention of ended calls', () => {
       const sized = fake.ended({}, notStarted);
       const [old] = ['0123456789abcdef'];
       const record = journalOf(old, [acceptedLine(acceptance({key: old}), false)])!;
-      for (const call of [unsized, sized, fake.table.restore(record, exited({stdoutBytes: 0}))]) fake.table.forget(call);
+      for (const call of [unsized, sized, fake.table.restore(record, exited({stdoutBytes: 0}), 1)]) fake.table.forget(call);
       expect(fake.files.removed.get(unsized.accepted.key)).to.equal(null);
       expect(fake.files.removed.get(sized.accepted.key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});
       expect(fake.files.removed.get(old)).to.equal(null);

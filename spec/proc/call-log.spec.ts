@@ -23,7 +23,7 @@ describe('the log of calls', () => {
   const path = (number: number): string => join(runDir, 'log', `${String(number).padStart(10, '0')}.log`);
   const read = async (one = log): Promise<string[]> => {
     const lines: string[] = [];
-    await one.read(({key: its, json}) => lines.push(`${its} ${json}`));
+    await one.readAll(({key: its, json}) => lines.push(`${its} ${json}`));
     return lines;
   };
   /** Lines of one call that fill so many segments. */

@@ -8,9 +8,10 @@ import * as os from 'node:os';
 import {join} from 'node:path';
 import {limits} from '../../lib/base/limits';
 import {ProcessTrees, startTimeOf} from '../../lib/proc/process-tree';
-import {readLog, recoverCalls} from '../../lib/proc/recovery';
+import {readLog, recoverCalls, settledEnding} from '../../lib/proc/recovery';
 import type {Recovered} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
+import {Unread} from '../../lib/proc/unread';
 import type {Tombstone} from '../../lib/call/tombstones';
 import {JsonScanner} from '../../lib/rpc/json-scan';
 import {isAlive, signalGroup} from '../support/processes';
@@ -42,10 +43,18 @@ describe('what is read back from journals', () => {
   const recover = async (isLive: (key: string) => boolean = () => false): Promise<{recovered: readonly Recovered[]; of: (key: string) => Recovered | undefined; tombstones: readonly Tombstone[]}> => {
     const log = {warn: () => {}};
     const spool = new Spool({runDir, minFreeBytes: 0, log});
-    const onFile = await readLog({spool, isLive});
-    const recovered = await recoverCalls(onFile, {spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isLive});
+    const onFile = readLog({spool, isLive});
+    const options = {spool, trees: new ProcessTrees({log}), newScanner: () => new JsonScanner({maxDepth: limits.maxDepth}), maxOutputBytes: () => 100, isLive};
+    const recovered = [...(await recoverCalls(onFile.open, options))];
+    const tombstones: Tombstone[] = [];
+    await new Unread(onFile.settled, onFile.last, onFile.reader, {
+      call: (record, order) => void recovered.push({record, order, ending: settledEnding(record, options)}),
+      tombstone: (tombstone) => void tombstones.push(tombstone),
+      nothing: (key) => spool.remove(key),
+    }).done;
+    recovered.sort((one, other) => one.order - other.order);
     spool.flush();
-    return {recovered, tombstones: onFile.tombstones, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
+    return {recovered, tombstones, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
   };
   const sleeper = async (): Promise<number> => {
     const child = spawn('sleep', ['60'], {detached: true, stdio: 'ignore'});
