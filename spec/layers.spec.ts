@@ -55,6 +55,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['built-ins', 'functions of the catalog that need no program'],
     ['log-lines', 'the bytes of the log'],
     ['log-scan', 'what the log is about, unread'],
+    ['segment-files', 'its files'],
     ['call-log', 'the log, in the run directory'],
     ['unread', 'reads of it what is asked for'],
     ['earlier-journals', 'what there was before it'],

@@ -4,17 +4,18 @@
  * Only the oldest segment is ever removed, once what is still wanted of it stands in the newest: so no line of a call
  * outlives its tombstone.
  */
-import {closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync, readdirSync, unlinkSync, writeSync} from 'node:fs';
+import {closeSync, constants, fstatSync, openSync, writeSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {inSlices} from '../call/slices';
-import {linesOf, logVersion, maxHeadBytes, sealLine, segmentHead, versionOf} from './log-lines';
+import {linesOf, logVersion, sealLine, segmentHead} from './log-lines';
 import type {LogLine} from './log-lines';
 import {Traces} from './log-scan';
 import {RunDirError, makePrivateDirectory} from './run-dir';
+import {SegmentFiles} from './segment-files';
 
-const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
+const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY} = constants;
 
 const systemError = (code: string, message: string): Error => Object.assign(new Error(`${code}: ${message}`), {code});
 
@@ -37,7 +38,7 @@ export interface Wanted {
 }
 
 export class CallLog {
-  private readonly directory: string;
+  private readonly files: SegmentFiles;
   /** Sizes of the segments by their numbers, the oldest first; that of the newest is as it was at the last look. */
   private readonly segments = new Map<number, number>();
   private newest = 0;
@@ -52,7 +53,7 @@ export class CallLog {
   onSegment: (number: number) => void = () => {};
 
   constructor(private readonly options: CallLogOptions) {
-    this.directory = join(options.runDir, 'log');
+    this.files = new SegmentFiles(join(options.runDir, 'log'));
     this.open();
   }
 
@@ -136,7 +137,7 @@ export class CallLog {
   /** What is in a segment now; nothing, if it cannot be read. */
   contentOf(number: number): Buffer {
     try {
-      return this.read(number);
+      return this.files.read(number);
     } catch (error) {
       this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot read a segment of the log of calls: ${messageOf(error)}`);
       return Buffer.alloc(0);
@@ -156,10 +157,9 @@ export class CallLog {
   }
 
   private open(): void {
-    makePrivateDirectory(this.directory);
-    const names = readdirSync(this.directory).filter((name) => /^\d{10}\.log$/.test(name)).sort();
-    for (const name of names) this.segments.set(Number.parseInt(name, 10), lstatSync(join(this.directory, name)).size);
-    const newest = names.length === 0 ? 0 : Number.parseInt(names.at(-1)!, 10);
+    makePrivateDirectory(this.files.directory);
+    for (const [number, size] of this.files.sizes()) this.segments.set(number, size);
+    const newest = [...this.segments.keys()].at(-1) ?? 0;
     if (newest > 0 && this.isOurs(newest)) this.use(newest, O_WRONLY | O_APPEND | O_NOFOLLOW);
     else this.begin(newest + 1);
   }
@@ -167,33 +167,14 @@ export class CallLog {
   /** Whether lines may be appended to a segment that is there. Throws a RunDirError for one of a later version: what it tells is not known here. */
   private isOurs(number: number): boolean {
     try {
-      const version = this.versionIn(number);
-      if (version !== null && version > logVersion) throw new RunDirError('unusable', `${this.path(number)} was written by a later noded (version ${version} of the log)`);
+      const version = this.files.version(number);
+      if (version !== null && version > logVersion) throw new RunDirError('unusable', `${this.files.path(number)} was written by a later noded (version ${version} of the log)`);
       return version === logVersion;
     } catch (error) {
       if (error instanceof RunDirError) throw error;
       this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot go on with a segment of the log of calls: ${messageOf(error)}`);
       return false;
     }
-  }
-
-  /** Of the head alone: what comes behind it is read in its turn. */
-  private versionIn(number: number): number | null {
-    const fd = this.openToRead(number);
-    try {
-      const head = Buffer.alloc(maxHeadBytes);
-      return versionOf(head.subarray(0, readSync(fd, head)));
-    } finally {
-      closeSync(fd);
-    }
-  }
-
-  private openToRead(number: number): number {
-    return openSync(this.path(number), O_RDONLY | O_NOFOLLOW);
-  }
-
-  private path(number: number): string {
-    return join(this.directory, `${String(number).padStart(10, '0')}.log`);
   }
 
   private begin(number: number): void {
@@ -203,12 +184,12 @@ export class CallLog {
 
   /** Appends go there from now on; if that cannot be, to where they went before. */
   private use(number: number, flags: number, head = ''): void {
-    const fd = openSync(this.path(number), flags, 0o600);
+    const fd = openSync(this.files.path(number), flags, 0o600);
     try {
       writeWhole(fd, Buffer.from(head));
     } catch (error) {
       closeSync(fd);
-      unlinkSync(this.path(number));
+      this.files.remove(number);
       throw error;
     }
     if (this.fd !== -1) closeSync(this.fd);
@@ -269,21 +250,12 @@ export class CallLog {
       if (kept.length > 0) this.write(Buffer.concat(kept));
       kept = [];
     };
-    await inSlices(this.linesOf(oldest!, this.read(oldest!)), (line) => {
+    await inSlices(this.linesOf(oldest!, this.files.read(oldest!)), (line) => {
       if (this.wanted!.isWanted(line) && kept.push(line.bytes) >= limits.sliceSize) move();
     });
     move();
-    unlinkSync(this.path(oldest!));
+    this.files.remove(oldest!);
     this.segments.delete(oldest!);
-  }
-
-  private read(number: number): Buffer {
-    const fd = this.openToRead(number);
-    try {
-      return readFileSync(fd);
-    } finally {
-      closeSync(fd);
-    }
   }
 
   private *linesOf(number: number, content: Buffer): Generator<LogLine> {
