@@ -895,12 +895,6 @@ static void send_output(struct call *call, uint8_t stream, int fd) {
   put(bytes, (size_t)size);
 }
 
-static uint64_t trimmed_size(const char *key, const char *kind) {
-  uint64_t size = file_size(key, kind);
-  if (size == 0) unlink_file(key, kind); /* an empty file says no more than none */
-  return size;
-}
-
 /* Appends a member with text that needs no more than a backslash; false if it does, or does not fit. */
 static bool note(struct lines *line, const char *name, const uint8_t *bytes, size_t size, bool always) {
   static const char room_for_the_end[] = "\"}\n";
@@ -954,7 +948,6 @@ static bool note_output(struct call *call, struct lines *line, struct written *w
 
 /* Writes the `ended` line, and sees to it that the output is where it says. */
 static void write_ended(struct call *call, struct lines *lines, struct written *written) {
-  static const char lost[] = ",\"stdout_lost\":true";
   const size_t facts = lines->size;
   bool has_name = false;
   if (note_output(call, lines, written, &has_name)) {
@@ -966,11 +959,17 @@ static void write_ended(struct call *call, struct lines *lines, struct written *
   if (written->noted) return;
   bool kept = name_output(call, "out", &call->out, true);
   name_output(call, "err", &call->err, true);
-  lines->size = facts + (size_t)snprintf(lines->text + facts, sizeof lost + 3, "%s}", kept ? "" : lost);
+  written->out = file_size(call->key, "out");
+  written->err = file_size(call->key, "err");
+  char what[80] = "";
+  if (!kept) strcpy(what, ",\"stdout_lost\":true");
+  else if (written->out != SIZE_UNKNOWN && written->err != SIZE_UNKNOWN) snprintf(what, sizeof what, ",\"stdout_bytes\":%llu,\"stderr_bytes\":%llu", (unsigned long long)written->out, (unsigned long long)written->err);
+  lines->size = facts + (size_t)snprintf(lines->text + facts, sizeof what + 1, "%s}", what);
   end_line(lines);
   append_lines(call->key, lines);
-  written->out = trimmed_size(call->key, "out");
-  written->err = trimmed_size(call->key, "err");
+  /* An empty file says no more than none. */
+  if (written->out == 0) unlink_file(call->key, "out");
+  if (written->err == 0) unlink_file(call->key, "err");
 }
 
 static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec; }

@@ -51,6 +51,8 @@ interface EndedProcess {
   readonly exitCode: number | null;
   readonly signal: string | null;
   readonly noted?: NotedOutput;
+  /** What the files had; after a power cut they may have less. */
+  readonly sizes?: {readonly stdoutBytes: number; readonly stderrBytes: number};
   readonly stdoutLost?: true;
 }
 
@@ -111,11 +113,13 @@ export function stoppingLine(cause: StopCause, by: string, atMs: number): string
   return JSON.stringify({event: 'stopping', time: seconds(atMs), cause, by});
 }
 
+const sizeMembers = ({sizes}: EndedProcess): object => (sizes === undefined ? {} : {stdout_bytes: sizes.stdoutBytes, stderr_bytes: sizes.stderrBytes});
+
 export function endedLine(ended: EndedLine): string {
   const when = timeMembers(ended);
   return 'errno' in ended
     ? JSON.stringify({event: 'ended', ...when, errno: ended.errno, stage: ended.stage})
-    : JSON.stringify({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal, ...ended.noted, ...(ended.stdoutLost === true ? {stdout_lost: true} : {})});
+    : JSON.stringify({event: 'ended', ...when, exit_code: ended.exitCode, signal: ended.signal, ...ended.noted, ...sizeMembers(ended), ...(ended.stdoutLost === true ? {stdout_lost: true} : {})});
 }
 
 /**
@@ -202,8 +206,10 @@ function readEnded(line: Line, bootId: string | undefined): EndedLine {
   const [stdout, stderr] = [text(line.stdout), text(line.stderr)];
   const when = {atMs: ms(line.time), boot: bootOf(bootId, line.boot_time)};
   const noted = stdout === null && stderr === null ? {} : {noted: {stdout: stdout ?? '', stderr: stderr ?? ''}};
+  const [stdoutBytes, stderrBytes] = [numberOrNull(line.stdout_bytes), numberOrNull(line.stderr_bytes)];
+  const sizes = stdoutBytes === null || stderrBytes === null ? {} : {sizes: {stdoutBytes, stderrBytes}};
   return errno === null
-    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), ...when, ...noted, ...(line.stdout_lost === true ? {stdoutLost: true} : {})}
+    ? {exitCode: numberOrNull(line.exit_code), signal: text(line.signal), ...when, ...noted, ...sizes, ...(line.stdout_lost === true ? {stdoutLost: true} : {})}
     : {errno, stage: text(line.stage) ?? '', ...when};
 }
 

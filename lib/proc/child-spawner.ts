@@ -207,9 +207,11 @@ class ChildFunction implements FunctionProcess, WitnessSink {
   private async ending(exit: Exit): Promise<Ending> {
     const {key, spec} = this.request;
     const {spool, newScanner} = this.spawner.options;
-    this.journal(endedLine(exit));
+    const written = this.written();
+    const {stdoutBytes, stderrBytes} = written;
+    this.journal(endedLine({...exit, ...(stdoutBytes === null || stderrBytes === null ? {} : {sizes: {stdoutBytes, stderrBytes}})}));
     const maxOutputBytes = this.unspooled === null ? spec.maxOutputBytes : Math.min(spec.maxOutputBytes, limits.maxUnspooledBytes);
-    return conclude(key, exit, this.written(), {files: spool, newScanner, maxOutputBytes});
+    return conclude(key, exit, written, {files: spool, newScanner, maxOutputBytes});
   }
 
   private written(): KnownSizes {

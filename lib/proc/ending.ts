@@ -36,7 +36,10 @@ export function sizesNow(files: Pick<EndedFiles, 'sizes'>, key: string): KnownSi
 export function sizesOnFile(ended: EndedLine, files: EndedFiles, key: string): KnownSizes {
   if ('errno' in ended) return sizesNow(files, key);
   if (ended.noted !== undefined) return {stdoutBytes: ended.noted.stdout.length, stderrBytes: ended.noted.stderr.length, inJournal: true};
-  return ended.stdoutLost === true ? {...sizesNow(files, key), stdoutBytes: null} : sizesNow(files, key);
+  const sizes = sizesNow(files, key);
+  // What is not whole is not what the function wrote: half of a number is a number.
+  const isWhole = ended.stdoutLost !== true && (ended.sizes === undefined || (sizes.stdoutBytes ?? 0) >= ended.sizes.stdoutBytes);
+  return isWhole ? sizes : {...sizes, stdoutBytes: null};
 }
 
 function written({stdoutBytes, stderrBytes, inJournal}: KnownSizes): OutputSizes {
@@ -66,7 +69,7 @@ export async function endingOfProcess(key: string, ended: EndedLine, sizes: Know
   const exited = {kind: 'exited', exitCode: ended.exitCode, signal: ended.signal, ...when, ...written(sizes)} as const;
   try {
     // Without its file nobody knows what the function wrote: that must not pass for nothing.
-    if (sizes.stdoutBytes === null) throw new Error('its file is gone');
+    if (sizes.stdoutBytes === null) throw new Error('its file is gone or cut short');
     return {...exited, ...(await examinePatiently(key, sizes.stdoutBytes, options))};
   } catch (error) {
     const reason = `stdout could not be read: ${errnoOf(error) === 'EUNKNOWN' ? messageOf(error) : errnoOf(error)}`;

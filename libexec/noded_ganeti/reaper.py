@@ -67,8 +67,7 @@ class Reaper:
         self._leftovers.ended(call)
         try:
             if call.spooled:
-                self._spool.ended(call, None if signaled else code, code if signaled else None, now, usage)
-                sizes = self._spool.trimmed_size(call.key, 'out'), self._spool.trimmed_size(call.key, 'err')
+                sizes = self._spool.ended(call, None if signaled else code, code if signaled else None, now, usage)
             else:
                 self._send_output(call, 1, call.out)
                 self._send_output(call, 2, call.err)

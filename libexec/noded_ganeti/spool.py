@@ -64,15 +64,11 @@ class Spool:
         except OSError:
             pass  # it is not there, or stays: neither changes what became of the call
 
-    def trimmed_size(self, key, kind):
-        """Bytes that a function has written. An empty file says no more than none, and goes."""
+    def _size(self, key, kind):
         try:
-            size = os.stat('calls/%s.%s' % (key, kind), dir_fd=self._run_dir, follow_symlinks=False).st_size
+            return os.stat('calls/%s.%s' % (key, kind), dir_fd=self._run_dir, follow_symlinks=False).st_size
         except OSError:
             return frames.SIZE_UNKNOWN
-        if size == 0:
-            self.unlink(key, kind)
-        return size
 
     def accepted(self, line):
         """The first line of a call, as it came along. Raises if it cannot be on file."""
@@ -82,10 +78,17 @@ class Spool:
         self._write(call, '{"event":"started",%s,"pid":%d,"start_time":%d,"boot_id":"%s"}' % (_when(call.started), call.pid, call.start_time, self._boot_id))
 
     def ended(self, call, exit_code, signal_number, at, usage):
+        """Bytes that the function has written to stdout and stderr. An empty file says no more than none, and goes."""
+        sizes = self._size(call.key, 'out'), self._size(call.key, 'err')
         exit_text = 'null' if exit_code is None else '%d' % exit_code
         signal_text = 'null' if signal_number is None else '"%s"' % signal_name(signal_number)
         user_us, system_us, max_rss_kib = usage
-        self._write(call, '{"event":"ended",%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d}' % (_when(at), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024))
+        written = '' if frames.SIZE_UNKNOWN in sizes else ',"stdout_bytes":%d,"stderr_bytes":%d' % sizes
+        self._write(call, '{"event":"ended",%s,"exit_code":%s,"signal":%s,"user_seconds":%.6f,"system_seconds":%.6f,"max_rss_bytes":%d%s}' % (_when(at), exit_text, signal_text, user_us / 1e6, system_us / 1e6, max_rss_kib * 1024, written))
+        for kind, size in zip(('out', 'err'), sizes):
+            if size == 0:
+                self.unlink(call.key, kind)
+        return sizes
 
     def not_started(self, call, error, stage, at):
         """Without a journal nobody knows of the start any more: the daemon refuses it."""

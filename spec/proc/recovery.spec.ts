@@ -90,9 +90,20 @@ describe('what is read back from journals', () => {
 
   it('is unknown if the journal says that stdout is lost, but for a failure: that is one whatever was written', async () => {
     const key = plant([{...exit(0), stdout_lost: true}]);
-    expect((await recover()).of(key)?.ending).to.include({kind: 'lost', reason: 'stdout could not be read: its file is gone'});
+    expect((await recover()).of(key)?.ending).to.include({kind: 'lost', reason: 'stdout could not be read: its file is gone or cut short'});
     const failed = plant([{...exit(3), stdout_lost: true}]);
-    expect((await recover()).of(failed)?.ending).to.include({kind: 'exited', exitCode: 3, output: 'invalid', outputReason: 'stdout could not be read: its file is gone'});
+    expect((await recover()).of(failed)?.ending).to.include({kind: 'exited', exitCode: 3, output: 'invalid', outputReason: 'stdout could not be read: its file is gone or cut short'});
+  });
+
+  it('is unknown if the file has less than the journal says, as after a power cut', async () => {
+    const keys = ([['12345', 5], ['12345', 6], ['12345', 4], ['', 2]] as const).map(([content, bytes]) => {
+      const key = plant([{...exit(0), stdout_bytes: bytes, stderr_bytes: 9}]);
+      if (content !== '') fs.writeFileSync(path(key, 'out'), content);
+      return key;
+    });
+    const {of} = await recover();
+    expect(keys.map((key) => of(key)?.ending?.kind)).to.deep.equal(['exited', 'lost', 'exited', 'lost']);
+    expect(of(keys[1]!)?.ending).to.include({reason: 'stdout could not be read: its file is gone or cut short'});
   });
 
   it('is a start that failed if the journal says so', async () => {
