@@ -36,7 +36,7 @@ build/libexec/noded-forker: libexec/noded-forker.c
 	$(CC) $(CSTRICT) $(CFLAGS) -o $@ $<
 
 # What the specs of `make check` run beside Node; not needed to run noded.
-PACKAGES = openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev iproute2
+PACKAGES = e2fsprogs openssl curl mandoc socat procps util-linux systemd python3 strace gcc libc6-dev iproute2
 
 # And those of `make check-all`. The compiler's runtime has the compiler's version in its name.
 CLANG_RT = $(shell apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p')

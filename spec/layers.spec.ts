@@ -55,7 +55,10 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['built-ins', 'functions of the catalog that need no program'],
     ['log-lines', 'the bytes of the log'],
     ['log-scan', 'what the log is about, unread'],
+    ['group-sync', 'one sync for many'],
+    ['sync-files', 'what is synced'],
     ['segment-files', 'its files'],
+    ['segment-sync', 'when they are on disk'],
     ['call-log', 'the log, in the run directory'],
     ['unread', 'reads of it what is asked for'],
     ['earlier-journals', 'what there was before it'],
@@ -73,6 +76,7 @@ const orders: Readonly<Record<string, readonly (readonly [file: string, why: str
     ['earlier-forker', 'writes the log for a fork server that does not'],
     ['fork-settlement', 'reads ends from the log that a fork server did not tell any more'],
     ['fork-spawner', 'starts over a fork server'],
+    ['durable-spawner', 'between the table and any spawner'],
     ['recovery', 'the spool of an earlier noded'],
   ],
   rpc: [

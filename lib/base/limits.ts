@@ -107,6 +107,10 @@ export const limits = {
   logSettlePollMs: 1,
   /** A manifest, noded.conf or a certificate file: far below, unless it is the wrong file. */
   maxConfigBytes: MiB,
+  /** An urgent call starts after this although its acceptance is not on disk yet, where noded is durable. */
+  urgentSyncMs: 1_000,
+  /** An answer that gives out the ID of a call, or forgets one, waits no longer for a disk than this beyond its time. */
+  syncGraceMs: 1_000,
   /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */
   startWaitMs: 5_000,
   /** SIGKILL was sent so long ago and the process is still there (uninterruptible sleep): the log says so, again and again. */

@@ -59,7 +59,7 @@ export class CallTable implements CallHost {
   draining = false;
   readonly retention: Retention;
   private readonly slots: Slots;
-  private readonly journaling: Journaling;
+  readonly journaling: Journaling;
   private readonly perState: Record<State, number> = {starting: 0, running: 0, stopping: 0, ended: 0, gone: 0};
   private sequence = 0;
   private drained: (() => void)[] = [];

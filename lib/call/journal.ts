@@ -27,6 +27,8 @@ export interface CallFiles {
   append(key: string, line: string): void;
   /** Puts on file now what was appended. */
   flushLines(): void;
+  /** Resolves once all that was put on file is where it survives what it is to survive: at once, unless noded is `durable`. Rejects with the system's error. */
+  onDisk(): Promise<void>;
   /** Removes all files of a call that has ended with so much output, a slice at a time; null: whatever there is. */
   remove(key: string, sizes: OutputSizes | null): void;
 }

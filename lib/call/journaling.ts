@@ -1,5 +1,7 @@
 /** Who writes what to the journal of a call, and when: noded, or a spawner that makes the journals itself (DESIGN.md section 5). */
-import {wallMs} from '../base/duration';
+import {Alarm} from '../base/alarm';
+import {monotonicMs, wallMs} from '../base/duration';
+import {limits} from '../base/limits';
 import type {StopCause} from '../base/outcome';
 import {acceptedLine, outcomeLine, stoppingLine} from './journal';
 import type {CallFiles} from './journal';
@@ -38,9 +40,21 @@ export class Journaling {
   /** The ID of a call is about to be handed out: a crash must not make it unknown, and a spawner may not have made its journal yet. */
   name(call: Call): void {
     const {accepted, spec, pid, ending, named} = call;
-    if (named || pid !== null || ending !== null || spec === null || !this.isMadeBySpawner(spec.urgent)) return;
+    if (named || pid !== null || ending !== null || spec === null) return;
     call.named = true;
-    this.files.putOnFile(accepted.key, acceptedLine(accepted, spec.leaveRunning));
+    if (this.isMadeBySpawner(spec.urgent)) this.files.putOnFile(accepted.key, acceptedLine(accepted, spec.leaveRunning));
+  }
+
+  /** Resolves once what has been put on file survives what it is to survive; or when a disk takes too long for that. */
+  onDisk(): Promise<void> {
+    return new Promise((resolve) => {
+      const alarm = new Alarm(monotonicMs() + limits.syncGraceMs, resolve);
+      const done = (): void => {
+        alarm.clear();
+        resolve();
+      };
+      this.files.onDisk().then(done, done);
+    });
   }
 
   stopping(call: Call, cause: StopCause, by: string): void {

@@ -30,6 +30,8 @@ export interface Config {
   readonly tlsMinVersion: TlsVersion;
   readonly roles: readonly Role[];
   readonly runDir: string;
+  /** What a call has come to is on disk before anybody hears of it. */
+  readonly durable: boolean;
   readonly functionDirectories: readonly string[];
   /** Those that need not be there. */
   readonly optionalDirectories: readonly string[];
@@ -88,7 +90,7 @@ const oneOf =
   (value, key) =>
     choices.find((choice) => choice === value) ?? fail(key, `one of ${choices.join(', ')}`);
 
-const topKeys = ['port', 'bind', 'interface', 'cert', 'key', 'ca', 'ssl', 'tls_min_version', 'run_dir', 'functions', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits', 'roles', 'function'];
+const topKeys = ['port', 'bind', 'interface', 'cert', 'key', 'ca', 'ssl', 'tls_min_version', 'run_dir', 'durable', 'functions', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits', 'roles', 'function'];
 
 /** Keys of `[limits]`, as they stand in the file; bytes are whole numbers, durations seconds. */
 const limitKeys: {readonly [K in keyof typeof defaults]: readonly [key: string, check: Check<number>]} = {
@@ -112,6 +114,7 @@ const restartKeys: {readonly [K in Exclude<keyof Config, ReloadedKey | 'limits'>
   port: 'port',
   address: 'bind',
   runDir: 'run_dir',
+  durable: 'durable',
   spawner: 'spawner',
   onStop: 'on_stop',
   stopKillAfterMs: 'stop_kill_after',
@@ -247,6 +250,7 @@ export function readConfig(given: CommandLine): Config {
     tlsMinVersion: file.get('tls_min_version', oneOf<TlsVersion>('TLSv1.2', 'TLSv1.3'), 'TLSv1.3'),
     roles: readRoles(file),
     runDir: readRunDir(line.runDir ?? file.get('run_dir', path, '/run/noded')),
+    durable: file.get('durable', flag, false),
     optionalDirectories: defaultFunctionDirectories,
     functionDirectories: line.functions ?? file.get('functions', paths, defaultFunctionDirectories),
     functionConfig: readFunctionConfig(file),

@@ -14,6 +14,7 @@ import {Catalog, scanFunctions} from '../proc/catalog';
 import type {Scan} from '../proc/catalog';
 import {readHardNoFile} from '../proc/child-spawner';
 import {ProcessTrees} from '../proc/process-tree';
+import {isInMemory} from '../proc/run-dir';
 import {Spool} from '../proc/spool';
 import {ganetiBinding} from '../rpc/ganeti';
 import {HttpBinding} from '../rpc/http';
@@ -25,6 +26,7 @@ import {protocolVersion} from '../rpc/protocol';
 import {queries} from '../rpc/queries';
 import type {NodeFacts} from '../rpc/queries';
 import type {Config} from './config';
+import {ConfigError} from './config-error';
 import {BindError, listenOn, tryPort} from './listen';
 import {Metrics} from './metrics';
 import {chooseSpawner} from './spawner-choice';
@@ -87,7 +89,9 @@ export class Daemon {
     // Before the calls of another one could be taken for those of a dead one.
     await tryPort(config);
     const trees = new ProcessTrees({log});
-    const spool = new Spool({runDir: config.runDir, minFreeBytes: config.limits.minFreeBytes, log});
+    const {runDir, durable, limits: {minFreeBytes}} = config;
+    if (durable && isInMemory(runDir)) throw new ConfigError(`durable = true, but run_dir = "${runDir}" is in memory: nothing there outlives a power cut`);
+    const spool = new Spool({runDir, minFreeBytes, durable, log});
     const parts = {spool, trees, newScanner, log, forkerEnv};
     return new Daemon(config, log, {...parts, trust, chosen: await chooseSpawner(config, parts)});
   }

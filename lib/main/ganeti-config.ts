@@ -65,6 +65,7 @@ export function ganetiConfig(line: GanetiLine, ganeti: GanetiPaths): Config {
     tlsMinVersion: 'TLSv1.2',
     roles: [],
     runDir: readRunDir(ganeti.runDir),
+    durable: false,
     functionDirectories: file.get('functions', paths, [ganeti.functions]),
     optionalDirectories: [ganeti.functions],
     functionConfig: readFunctionConfig(file),

@@ -5,6 +5,7 @@ import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
 import {ChildSpawner} from '../proc/child-spawner';
+import {DurableSpawner} from '../proc/durable-spawner';
 import {isWithoutForkServer} from '../proc/fork-server';
 import {ForkSpawner} from '../proc/fork-spawner';
 import type {LiveCall} from '../proc/fork-call';
@@ -79,8 +80,27 @@ async function useForkServer(program: string, runDir: string, {forkerEnv, ...par
   }
 }
 
+/** Between the table and the spawner stands what waits for the disk. */
+function madeDurable(chosen: ChosenSpawner, parts: SpawnerParts): ChosenSpawner {
+  const spawner = new DurableSpawner(chosen.spawner, parts);
+  return {
+    spawner,
+    live: chosen.live,
+    get builtIns(): ReadonlySet<string> {
+      return chosen.builtIns;
+    },
+    adopt: (key, limits, sink) => chosen.adopt(key, limits, spawner.sinkOf(key, sink)),
+    end: (leavesRunning) => chosen.end(leavesRunning),
+  };
+}
+
 /** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had, a RunDirError if there is one that cannot be used. */
-export async function chooseSpawner({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
+export async function chooseSpawner(config: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
+  const chosen = await choose(config, parts);
+  return config.durable ? madeDurable(chosen, parts) : chosen;
+}
+
+async function choose({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
   if (wanted === 'child') return useChild(parts);
   const name = wanted === 'ganeti' ? 'noded-ganeti' : 'noded-forker';
   const program = findForkServerProgram(name);

@@ -14,6 +14,8 @@ import type {LogLine} from './log-lines';
 import {Traces} from './log-scan';
 import {RunDirError, makePrivateDirectory} from './run-dir';
 import {SegmentFiles} from './segment-files';
+import {SegmentSync} from './segment-sync';
+import type {Newest} from './segment-sync';
 
 const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY} = constants;
 
@@ -27,6 +29,8 @@ function writeWhole(fd: number, bytes: Buffer): void {
 
 export interface CallLogOptions {
   readonly runDir: string;
+  /** What was written can be waited for until it is on disk (`durable` of noded.conf(5)). */
+  readonly durable?: boolean;
   readonly log: {warn(fields: object, message: string): void};
 }
 
@@ -44,6 +48,7 @@ export class CallLog {
   private newest = 0;
   private fd = -1;
   private queue: string[] = [];
+  private readonly sync: SegmentSync | null;
   private wanted: Wanted | null = null;
   /** One after the other: what reads all segments, and what removes one. */
   private turn: Promise<void> = Promise.resolve();
@@ -54,6 +59,7 @@ export class CallLog {
 
   constructor(private readonly options: CallLogOptions) {
     this.files = new SegmentFiles(join(options.runDir, 'log'));
+    this.sync = options.durable === true ? new SegmentSync(this.files.directory, () => this.newestToSync()) : null;
     this.open();
   }
 
@@ -90,6 +96,11 @@ export class CallLog {
     } catch (error) {
       this.options.log.warn({errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
     }
+  }
+
+  /** Resolves once all lines that were appended until now are on disk, the fork server's too; at once if nobody asked for that. */
+  onDisk(): Promise<void> {
+    return this.sync?.done() ?? Promise.resolve();
   }
 
   /** The fork server appends to this segment now, and to no older one; `Infinity` if there is none. */
@@ -148,6 +159,8 @@ export class CallLog {
   restore(): void {
     if (fstatSync(this.fd).nlink > 0) return;
     this.segments.clear();
+    // Nobody minds what is appended to a file without a name.
+    this.newest = -1;
     this.open();
     this.onSegment(this.newest);
   }
@@ -192,9 +205,20 @@ export class CallLog {
       this.files.remove(number);
       throw error;
     }
-    if (this.fd !== -1) closeSync(this.fd);
+    if (this.fd !== -1) this.retire();
     this.fd = fd;
     this.newest = number;
+  }
+
+  /** Something else is the newest segment from now on. */
+  private retire(): void {
+    if (this.sync === null) closeSync(this.fd);
+    else this.sync.retire(this.newest, this.fd);
+  }
+
+  private newestToSync(): Newest {
+    this.flush();
+    return {fd: this.fd, inUseFrom: this.inUseFrom};
   }
 
   private write(lines: Buffer): void {
@@ -254,6 +278,7 @@ export class CallLog {
       if (this.wanted!.isWanted(line) && kept.push(line.bytes) >= limits.sliceSize) move();
     });
     move();
+    await this.onDisk();
     this.files.remove(oldest!);
     this.segments.delete(oldest!);
   }

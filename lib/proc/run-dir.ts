@@ -1,6 +1,6 @@
 /** The run directory: made, checked and locked before anything else in it is touched (DESIGN.md section 5). */
 import {spawnSync} from 'node:child_process';
-import {closeSync, constants, existsSync, fstatSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, writeSync} from 'node:fs';
+import {closeSync, constants, existsSync, fstatSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, realpathSync, statfsSync, writeSync} from 'node:fs';
 import {stat} from 'node:fs/promises';
 import {basename, dirname, join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
@@ -43,6 +43,12 @@ function checkDirectory(path: string): void {
   const unsafe = unsafePath(path);
   if (unsafe !== null) throw new RunDirError('unusable', unsafe);
 }
+
+/** Types of filesystems as statfs(2) has them that live in memory: tmpfs and ramfs. */
+const memoryTypes: readonly number[] = [0x01021994, 0x858458f6];
+
+/** Whether a directory is gone with the power. */
+export const isInMemory = (path: string): boolean => memoryTypes.includes(statfsSync(path).type);
 
 /** Makes a directory that only noded's user may look into, or checks that it is one. */
 export function makePrivateDirectory(path: string): void {

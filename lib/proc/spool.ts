@@ -20,6 +20,7 @@ import {EarlierJournals} from './earlier-journals';
 import {RecentOutputs} from './recent-outputs';
 import type {Output} from './recent-outputs';
 import {makePrivateDirectory} from './run-dir';
+import {syncDirectory, syncFile} from './sync-files';
 
 const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
 const ownerOnly = 0o600;
@@ -39,6 +40,8 @@ export interface CallStreams {
 export interface SpoolOptions {
   readonly runDir: string;
   readonly minFreeBytes: number;
+  /** Calls and what came of them survive a power cut (`durable` of noded.conf(5)). */
+  readonly durable?: boolean;
   readonly log: {warn(fields: object, message: string): void};
 }
 
@@ -48,11 +51,6 @@ function writeAll(fd: number, bytes: Uint8Array): void {
 
 const hasBytes = (kind: Kind, {stdoutBytes, stderrBytes}: OutputSizes): boolean => (kind === 'out' && stdoutBytes > 0) || (kind === 'err' && stderrBytes > 0);
 
-interface Removal {
-  readonly key: string;
-  readonly left: readonly Kind[];
-}
-
 export class Spool implements CallFiles {
   private readonly directory: string;
   /** Output of urgent calls that had no files. */
@@ -61,7 +59,7 @@ export class Spool implements CallFiles {
   private readonly noted = new Map<string, NotedOutput>();
   readonly log: CallLog;
   readonly earlier: EarlierJournals;
-  private readonly removing = new Slices<Removal>(({key, left}) => this.unlink(key, left));
+  private readonly removing = new Slices<{readonly key: string; readonly left: readonly Kind[]}>(({key, left}) => this.unlink(key, left));
   readonly recent = new RecentOutputs();
   private freeBytes = Infinity;
   private freeCheckedAt = -Infinity;
@@ -101,6 +99,17 @@ export class Spool implements CallFiles {
 
   flushLines(): void {
     this.log.flush();
+  }
+
+  onDisk(): Promise<void> {
+    return this.log.onDisk();
+  }
+
+  /** Resolves once so much output of a call that has ended is on disk, with its names. */
+  async outputOnDisk(key: string, sizes: OutputSizes): Promise<void> {
+    const kept = kinds.filter((kind) => hasBytes(kind, sizes));
+    await Promise.all(kept.map((kind) => syncFile(this.path(key, kind))));
+    if (kept.length > 0) await syncDirectory(this.directory);
   }
 
   /** What to say of a call whose files could not be made. */
@@ -194,7 +203,12 @@ export class Spool implements CallFiles {
     this.noted.delete(key);
     this.recent.delete(key);
     // After `trim` a call has no other files; to unlink what is not there costs more than what is.
-    this.removing.add({key, left: sizes === null ? kinds : sizes.inJournal === true ? [] : kinds.filter((kind) => hasBytes(kind, sizes))});
+    const left = sizes === null ? kinds : sizes.inJournal === true ? [] : kinds.filter((kind) => hasBytes(kind, sizes));
+    if (left.length === 0) return;
+    const removal = (): void => this.removing.add({key, left});
+    // A power cut in between would leave a call without its result.
+    if (this.options.durable === true) void this.onDisk().then(removal, removal);
+    else removal();
   }
 
   /** Does now what is still to be written and removed: the daemon ends. */

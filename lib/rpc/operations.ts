@@ -108,10 +108,14 @@ export function wait({table, files, maxWaitMs}: OperationContext, caller: Caller
   });
 }
 
-function answer({table, files}: OperationContext, call: Call, view: AnswerView): Reply {
+async function answer({table, files}: OperationContext, call: Call, view: AnswerView): Promise<Reply> {
   // Between its end and now somebody else may have forgotten it.
   if (call.state === 'gone') throw resultGone(call);
-  table.naming(call);
+  if (call.pid === null && call.state !== 'ended') {
+    table.naming(call);
+    // Of others that is known: before a process runs its call is on disk.
+    await table.journaling.onDisk();
+  }
   return {contentType: 'application/json', pieces: answerPieces(call, files, view), sent: () => table.markDelivered(call)};
 }
 
@@ -254,6 +258,7 @@ const forgetFunction: Operation = async (context, caller, members) => {
   const {callId} = readForgetFunction(members);
   const call = findCall(context, caller, {callId});
   context.table.forget(call);
+  await context.table.journaling.onDisk();
   return jsonReply({fnc_id: callId, forgotten: true});
 };
 
@@ -267,6 +272,6 @@ export const operations: ReadonlyMap<string, Operation> = new Map([
 ]);
 
 /** The answer of a wait that does not wait; GET /calls/ID. */
-export function showCall(context: OperationContext, caller: Caller, callId: string, stderrFrom: number | null): Reply {
+export function showCall(context: OperationContext, caller: Caller, callId: string, stderrFrom: number | null): Promise<Reply> {
   return answer(context, findCall(context, caller, {callId}), {duplicate: false, stderrFrom, waitedMs: 0});
 }

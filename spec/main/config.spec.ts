@@ -37,7 +37,7 @@ describe('noded.conf', () => {
   it('may be empty: everything has a default', () => {
     expect(read('')).to.deep.equal({
       port: 1811, address: '0.0.0.0', tls: {cert: '/etc/noded/node.crt', key: '/etc/noded/node.key', ca: '/etc/noded/ca.crt'}, tlsMinVersion: 'TLSv1.3',
-      roles: [], runDir: '/run/noded', functionDirectories: defaultFunctionDirectories, optionalDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
+      roles: [], runDir: '/run/noded', durable: false, functionDirectories: defaultFunctionDirectories, optionalDirectories: defaultFunctionDirectories, functionConfig: new Map(), limits: {...defaults},
       spawner: 'auto', onStop: 'terminate', stopKillAfterMs: 0, drainTimeoutMs: 300_000, daemonize: false, pidFile: null, logFile: null, debug: false,
     });
   });
@@ -56,6 +56,7 @@ describe('noded.conf', () => {
       ca = "/ca"
       tls_min_version = "TLSv1.2"
       run_dir = "/r"
+      durable = true
       functions = ["/f", "/g"]
       spawner = "child"
       on_stop = "drain"
@@ -87,7 +88,7 @@ describe('noded.conf', () => {
       enabled = true
     `);
     expect(config).to.deep.equal({
-      port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', functionDirectories: ['/f', '/g'], optionalDirectories: defaultFunctionDirectories,
+      port: 1812, address: '127.0.0.2', tls: {cert: '/c', key: '/k', ca: '/ca'}, tlsMinVersion: 'TLSv1.2', runDir: '/r', durable: true, functionDirectories: ['/f', '/g'], optionalDirectories: defaultFunctionDirectories,
       spawner: 'child', onStop: 'drain', stopKillAfterMs: 1500, drainTimeoutMs: 25_000, daemonize: true, pidFile: '/p', logFile: '/l', debug: true,
       limits: {
         maxCalls: 1, maxUrgentCalls: 2, maxWaiters: 3, maxConnections: 4, maxRequestBytes: 5, maxOutputBytes: 6, maxWaitMs: 500,
@@ -236,9 +237,9 @@ describe('noded.conf', () => {
 
   it('knows what a reload does not take over, by the names of its keys', () => {
     const old = read('');
-    const changed = 'port = 1\nbind = "127.0.0.2"\nrun_dir = "/r"\nspawner = "child"\non_stop = "leave"\nstop_kill_after = 1\ndrain_timeout = 1\ndaemonize = true\npid_file = "/p"\nlog_file = "/l"\ndebug = true\n[limits]\nmax_calls = 1\nmax_wait = 2\n';
+    const changed = 'port = 1\nbind = "127.0.0.2"\nrun_dir = "/r"\ndurable = true\nspawner = "child"\non_stop = "leave"\nstop_kill_after = 1\ndrain_timeout = 1\ndaemonize = true\npid_file = "/p"\nlog_file = "/l"\ndebug = true\n[limits]\nmax_calls = 1\nmax_wait = 2\n';
     expect(keysForRestart(old, read(changed))).to.deep.equal([
-      'port', 'bind', 'run_dir', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits.max_calls', 'limits.max_wait',
+      'port', 'bind', 'run_dir', 'durable', 'spawner', 'on_stop', 'stop_kill_after', 'drain_timeout', 'daemonize', 'pid_file', 'log_file', 'debug', 'limits.max_calls', 'limits.max_wait',
     ]);
     const taken = 'cert = "/c"\nkey = "/k"\nca = "/ca"\ntls_min_version = "TLSv1.2"\nfunctions = ["/f"]\n[limits]\nmax_output = 1\n[roles.master]\n[function.f]\nx = 1\n';
     expect(keysForRestart(old, read(taken))).to.deep.equal([]);

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import {once} from 'node:events';
 import {join} from 'node:path';
+import {describeWithMounts, mountTmpfs} from '../support/as-root';
 import {BuiltNoded} from '../support/built';
 import {NodedDaemon} from '../support/daemon';
 import {fixtures} from '../support/fixtures';
@@ -54,6 +55,19 @@ describe('the exit codes of noded, each with its one clear line', function () {
   it('78 for a configuration that is wrong or missing', async () => {
     await expectOne(['-c', join(daemon.root, 'none')], 78, /^noded: .*none: ENOENT/);
     await expectOne(['--no-ssl', '-c', daemon.configFile, '-b', '0.0.0.0'], 78, /^noded: without TLS noded listens on loopback only/);
+  });
+
+  describeWithMounts('for what is to be durable and is in memory', () => {
+    it('78', async () => {
+      const unmount = mountTmpfs(join(daemon.root, 'memory'), 'size=1m');
+      try {
+        daemon.writeConfig('durable = true\n');
+        await expectOne(words('--run-dir', join(daemon.root, 'memory/run')), 78, /^noded: durable = true, but run_dir = ".*\/memory\/run" is in memory: nothing there outlives a power cut$/);
+      } finally {
+        daemon.writeConfig('');
+        unmount();
+      }
+    });
   });
 
   it('78 for a certificate or a log file that cannot be used', async () => {

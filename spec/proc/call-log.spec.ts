@@ -161,6 +161,41 @@ describe('the log of calls', () => {
     expect(warnings).to.deep.equal(['cannot write to the log of calls: ENOENT: the log was removed']);
   });
 
+  it('that is durable is on disk once that was waited for; segments are closed when nobody appends to them, and their names synced', async () => {
+    log.close();
+    log = new CallLog({runDir, durable: true, log: {warn: (_fields, message) => void warnings.push(message)}});
+    const openSegments = (): string[] => fs.readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        return ''; // the descriptor of the listing itself
+      }
+    }).filter((target) => target.startsWith(join(runDir, 'log'))).sort();
+    log.usedFrom(1);
+    fill(2);
+    const count = segments().length;
+    expect(openSegments()).to.have.length(count);
+    log.append(key, '{"n":1}');
+    await log.onDisk();
+    expect(linesOnFile(runDir, key).at(-1)).to.equal('{"n":1}');
+    expect(openSegments()).to.have.length(count);
+    log.usedFrom(count);
+    await log.onDisk();
+    expect(openSegments()).to.deep.equal([path(count)]);
+    fs.rmSync(join(runDir, 'log'), {recursive: true});
+    expect(() => log.appendNow(key, ['{"n":2}'])).to.throw('ENOENT');
+    await log.onDisk();
+    expect(openSegments()).to.deep.equal([path(1)]);
+    // Nobody knows then.
+    log.usedFrom(Infinity);
+    fill(1);
+    fs.renameSync(join(runDir, 'log'), join(runDir, 'elsewhere'));
+    const problem = await log.onDisk().then(() => null, (error: NodeJS.ErrnoException) => error.code);
+    expect(problem).to.equal('ENOENT');
+    fs.renameSync(join(runDir, 'elsewhere'), join(runDir, 'log'));
+    await log.onDisk();
+  });
+
   it('of a later noded is left alone', () => {
     fs.writeFileSync(path(1), segmentHead.replace(/\d/, '9'));
     expect(open).to.throw(RunDirError, 'was written by a later noded (version 9 of the log)');

@@ -3,6 +3,7 @@ import {execFileSync} from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import {join} from 'node:path';
+import {Disk} from './disk';
 
 /** Why `attempt` fails, or null. */
 function reasonAgainst(attempt: () => void): string | null {
@@ -50,6 +51,21 @@ export function describeWithMounts(title: string, body: () => void): void {
   const path = fs.mkdtempSync(join(os.tmpdir(), 'noded-mount-'));
   const reason = reasonAgainst(() => mountTmpfs(path, 'size=16k')());
   fs.rmSync(path, {recursive: true});
+  describeIf(title, reason, body);
+}
+
+/** Specs that need a disk of their own, one whose power can be cut. */
+export function describeWithDisks(title: string, body: () => void): void {
+  const path = fs.mkdtempSync(join(os.tmpdir(), 'noded-disk-'));
+  const reason = reasonAgainst(() => {
+    const disk = new Disk(path, join(path, 'mounted'));
+    try {
+      disk.cut();
+    } finally {
+      disk.dispose();
+    }
+  });
+  fs.rmSync(path, {recursive: true, force: true});
   describeIf(title, reason, body);
 }
 

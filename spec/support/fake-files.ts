@@ -21,6 +21,10 @@ export class FakeFiles implements CallFiles {
     this.args.set(key, args);
   }
 
+  onDisk(): Promise<void> {
+    return Promise.resolve();
+  }
+
   putOnFile(key: string, line: string): void {
     this.steps.push(`put on file ${key}`);
     this.journals.set(key, [...(this.journals.get(key) ?? []), line]);
