@@ -109,13 +109,13 @@ export function wait({table, files, maxWaitMs}: OperationContext, caller: Caller
 }
 
 async function answer({table, files}: OperationContext, call: Call, view: AnswerView): Promise<Reply> {
-  // Between its end and now somebody else may have forgotten it.
-  if (call.state === 'gone') throw resultGone(call);
-  if (call.pid === null && call.state !== 'ended') {
+  if (call.pid === null && (call.state === 'starting' || call.state === 'stopping')) {
     table.naming(call);
     // Of others that is known: before a process runs its call is on disk.
     await table.journaling.onDisk();
   }
+  // Between its end and now somebody else may have forgotten it.
+  if (call.state === 'gone') throw resultGone(call);
   return {contentType: 'application/json', pieces: answerPieces(call, files, view), sent: () => table.markDelivered(call)};
 }
 

@@ -31,7 +31,7 @@ export function limitKeys(): LimitKey[] {
 
 /** What an empty noded.conf means, by key; null where there is no default. */
 export function configDefaults(): Record<string, unknown> {
-  const {port, address, tls, tlsMinVersion, runDir, functionDirectories, spawner, onStop, stopKillAfterMs, drainTimeoutMs, daemonize, pidFile, logFile, debug, limits} =
+  const {port, address, tls, tlsMinVersion, runDir, durable, functionDirectories, spawner, onStop, stopKillAfterMs, drainTimeoutMs, daemonize, pidFile, logFile, debug, limits} =
     readConfig({config: '/dev/null', ssl: true});
   return {
     port,
@@ -43,6 +43,7 @@ export function configDefaults(): Record<string, unknown> {
     ca: tls?.ca,
     tls_min_version: tlsMinVersion,
     run_dir: runDir,
+    durable,
     functions: functionDirectories,
     spawner,
     on_stop: onStop,
