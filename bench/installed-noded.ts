@@ -2,7 +2,7 @@
 import {spawn, spawnSync} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
 import {copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, symlinkSync, writeFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {basename, dirname, join} from 'node:path';
 import ts from 'typescript';
 import {Peer} from './peer-process';
 import {compileProgram, functionPath, makeFunctions} from './programs';
@@ -42,6 +42,8 @@ export interface NodedOptions {
   /** Lines of noded.conf, on top of what every daemon here gets. */
   readonly config?: string;
   readonly tls?: boolean;
+  /** A new one on the tmpfs, unless told otherwise. */
+  readonly runDir?: string;
   /** Who starts the functions: the fork server, unless told otherwise. */
   readonly spawner?: 'child' | 'forker';
   /** Loads a probe that collects garbage and tells the heap's size. */
@@ -57,9 +59,8 @@ export interface RunningNoded {
   readonly readyMs: number;
 }
 
-function commandLine(scratch: Scratch, {config = '', tls = false, spawner = 'forker', probed = false}: NodedOptions): string[] {
-  const runDir = scratch.newRunDir();
-  const configFile = join(scratch.directory, `${runDir.split('/').at(-1)}.conf`);
+function commandLine(scratch: Scratch, {config = '', tls = false, spawner = 'forker', probed = false, runDir = scratch.newRunDir()}: NodedOptions): string[] {
+  const configFile = join(scratch.directory, `${basename(runDir)}.conf`);
   writeFileSync(configFile, `run_dir = ${JSON.stringify(runDir)}\nfunctions = [${JSON.stringify(dirname(functionPath(scratch.directory, 'trivial')))}]\nbind = "127.0.0.1"\nspawner = "${spawner}"\n${config}`);
   const probe = probed ? ['--expose-gc', '--require', join(scratch.directory, 'bench/peers/memory-probe.js')] : [];
   return [...probe, join(scratch.directory, 'bin/noded'), '-f', '-c', configFile, '-p', '0', ...(tls ? [] : ['--no-ssl'])];

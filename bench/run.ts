@@ -9,6 +9,7 @@ import type {Benchmark, Run} from './benchmark';
 import {calls} from './calls';
 import {callsBesideResults, callsOverTls} from './calls-variants';
 import {crowded} from './crowded';
+import {durable} from './durable';
 import {markdownTable} from './figures';
 import type {Figure} from './figures';
 import {ganetiCalls} from './ganeti-calls';
@@ -30,6 +31,7 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   ['calls', calls],
   ['calls-tls', callsOverTls],
   ['calls-retained', callsBesideResults],
+  ['durable', durable],
   ['crowded', crowded],
   ['large-result', largeResult],
   ['many-ends', manyEnds],
