@@ -72,6 +72,8 @@ export const limits = {
   segmentBytes: 2 * MiB,
   /** Of the log, while it is read back: segments in memory. */
   segmentsInMemory: 4,
+  /** A file occupies a whole number of these: pages of a tmpfs, blocks of a disk. */
+  blockBytes: 4 * KiB,
   /** What the lines of a call that is kept take in the log, and a tombstone, by a rough reckoning: how far it is compacted. */
   keptCallBytes: KiB,
   tombstoneBytes: 384,

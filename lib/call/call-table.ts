@@ -84,7 +84,7 @@ export class CallTable implements CallHost {
     return {starting, running, stopping, ended: ended + this.index.unreadCount, waiters: this.waiters.size, tombstones: this.index.tombstoneCount};
   }
 
-  /** Bytes of the files of ended calls. */
+  /** Bytes that the files of ended calls occupy. */
   get spoolBytes(): number {
     return this.retention.spoolBytes;
   }

@@ -3,6 +3,7 @@
  * are too large: the oldest delivered one, then the oldest (DESIGN.md section 5). JavaScript's Set keeps
  * insertion order and deletes in constant time, so each queue is one.
  */
+import {limits} from '../base/limits';
 import {writtenOf} from '../base/outcome';
 import type {Call} from './call-record';
 
@@ -21,7 +22,7 @@ export class Retention {
   /** Calls that ended while older ones were still being read back; else null. */
   private younger: Call[] | null = null;
 
-  constructor(private readonly limits: RetentionLimits) {}
+  constructor(private readonly max: RetentionLimits) {}
 
   get size(): number {
     return this.undelivered.size + this.delivered.size;
@@ -46,7 +47,7 @@ export class Retention {
     this.younger = null;
   }
 
-  /** Bytes of the files of ended calls: stdout and stderr. */
+  /** Bytes that the files of ended calls occupy: stdout and stderr. */
   get spoolBytes(): number {
     return this.bytes;
   }
@@ -79,17 +80,24 @@ export class Retention {
     for (let call = this.next(); call !== undefined; call = this.next()) yield call;
   }
 
+  /** The log is about twice as large as what is wanted of it. */
+  private get occupied(): number {
+    return this.bytes + this.size * 2 * limits.keptCallBytes;
+  }
+
   private next(): Call | undefined {
     const [unwanted] = this.unwanted;
     if (unwanted !== undefined) return unwanted;
-    if (this.younger !== null || this.size <= 1 || (this.size <= this.limits.maxResults && this.bytes <= this.limits.maxSpoolBytes)) return undefined;
+    if (this.younger !== null || this.size <= 1 || (this.size <= this.max.maxResults && this.occupied <= this.max.maxSpoolBytes)) return undefined;
     const [oldest] = this.delivered.size > 0 ? this.delivered : this.undelivered;
     return oldest;
   }
 }
 
-/** The arguments' file is gone by then: only the function process reads it. */
+const inBlocks = (bytes: number): number => Math.ceil(bytes / limits.blockBytes) * limits.blockBytes;
+
+/** Of what stands in the log there are no files. That of the arguments is gone by then: only the function process reads it. */
 function bytesOf({ending}: Call): number {
-  const {stdoutBytes, stderrBytes} = writtenOf(ending!);
-  return stdoutBytes + stderrBytes;
+  const {stdoutBytes, stderrBytes, inJournal} = writtenOf(ending!);
+  return inJournal === true ? 0 : inBlocks(stdoutBytes) + inBlocks(stderrBytes);
 }

@@ -190,10 +190,15 @@ export class Daemon {
   private facts(): NodeFacts {
     const gauges = (): Parameters<Metrics['text']>[0] => ({
       counts: this.table.counts,
-      spoolBytes: this.table.spoolBytes,
+      spoolBytes: this.spoolBytes,
       certificateNotAfter: this.notAfter(),
     });
     return {status: () => this.status(), metrics: () => this.metrics.text(gauges())};
+  }
+
+  /** Bytes that the files of ended calls and the log occupy. */
+  private get spoolBytes(): number {
+    return this.table.spoolBytes + this.parts.spool.log.bytes;
   }
 
   /** Seconds since the epoch. */
@@ -213,7 +218,7 @@ export class Daemon {
       spawner: this.parts.chosen.spawner.name,
       functions: this.catalog.list().length,
       counts: this.table.counts,
-      spool_bytes: this.table.spoolBytes,
+      spool_bytes: this.spoolBytes,
       loop_lag: this.metrics.loop.lag(),
       certificate_not_after: this.notAfter(),
       limits: {

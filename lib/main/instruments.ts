@@ -17,7 +17,7 @@ export class Instruments {
   readonly running = this.gauge('noded_calls_running', 'Calls that are starting, running or stopping');
   readonly waiters = this.gauge('noded_waiters', 'Open waits');
   readonly results = this.gauge('noded_results', 'Ended calls whose results are kept');
-  readonly spoolBytes = this.gauge('noded_spool_bytes', 'Bytes of the files of ended calls');
+  readonly spoolBytes = this.gauge('noded_spool_bytes', 'Bytes that the files of ended calls and the log occupy');
   readonly loopLag = this.gauge('noded_event_loop_lag_seconds', '99th percentile since the last look');
   readonly notAfter = this.gauge('noded_certificate_not_after_seconds', 'End of the node certificate, seconds since the epoch');
 

@@ -1,4 +1,5 @@
 import {expect} from 'chai';
+import {limits} from '../../lib/base/limits';
 import {momentNow} from '../../lib/base/boot-clock';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
@@ -51,7 +52,7 @@ describe('a call that an earlier noded left', () => {
     }
     expect(fake.table.index.find(callIdOf(call))).to.equal(restored);
     expect(fake.table.counts).to.include({ended: 1, starting: 0});
-    expect(fake.table.spoolBytes).to.equal(11);
+    expect(fake.table.spoolBytes).to.equal(2 * limits.blockBytes);
     expect(fake.files.steps, 'the outcome is on file already').to.deep.equal([]);
   });
 

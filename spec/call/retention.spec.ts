@@ -181,22 +181,25 @@ describe('the retention of ended calls', () => {
   });
 
   describe('by bytes', () => {
-    it('counts stdout and stderr of ended calls', () => {
+    const block = limits.blockBytes;
+
+    it('counts stdout and stderr of ended calls in whole blocks, where they are files', () => {
       const fake = new FakeTable();
       const call = fake.ended({}, bytes(100, 20));
-      fake.ended({}, lost);
-      expect(fake.table.spoolBytes).to.equal(136);
+      fake.ended({}, bytes(block + 1));
+      fake.ended({}, exited({stdoutBytes: 100, stderrBytes: 1, inJournal: true}));
+      expect(fake.table.spoolBytes).to.equal(4 * block);
       fake.table.forget(call);
-      expect(fake.table.spoolBytes).to.equal(16);
+      expect(fake.table.spoolBytes).to.equal(2 * block);
     });
 
     it('lets as many go as it takes, and not one more', () => {
-      const fake = new FakeTable({maxSpoolBytes: 100});
-      const calls = [fake.ended({}, bytes(30)), fake.ended({}, bytes(30)), fake.ended({}, bytes(40))];
+      const fake = new FakeTable({maxSpoolBytes: 10 * block + 3 * 2 * limits.keptCallBytes});
+      const calls = [fake.ended({}, bytes(3 * block)), fake.ended({}, bytes(3 * block - 1)), fake.ended({}, bytes(4 * block))];
       expect(kept(calls), 'just full').to.deep.equal([0, 1, 2]);
-      calls.push(fake.ended({}, bytes(31)));
+      calls.push(fake.ended({}, bytes(3 * block + 1)));
       expect(kept(calls)).to.deep.equal([2, 3]);
-      expect(fake.table.spoolBytes).to.equal(71);
+      expect(fake.table.spoolBytes).to.equal(8 * block);
     });
 
     it('keeps one that is larger than all there is room for', () => {
@@ -206,10 +209,10 @@ describe('the retention of ended calls', () => {
     });
 
     it('takes delivered ones first here too, whatever they hold', () => {
-      const fake = new FakeTable({maxSpoolBytes: 100});
-      const calls = [fake.ended({}, bytes(60)), fake.ended({}, bytes(1))];
+      const fake = new FakeTable({maxSpoolBytes: 10 * block + 3 * 2 * limits.keptCallBytes});
+      const calls = [fake.ended({}, bytes(6 * block)), fake.ended({}, bytes(1))];
       fake.table.markDelivered(calls[1]!);
-      calls.push(fake.ended({}, bytes(39)));
+      calls.push(fake.ended({}, bytes(3 * block)));
       expect(kept(calls), 'just full').to.deep.equal([0, 1, 2]);
       calls.push(fake.ended({}, bytes(1)));
       expect(kept(calls)).to.deep.equal([0, 2, 3]);

@@ -4,6 +4,7 @@ import {spawn} from 'node:child_process';
 import type {ChildProcess} from 'node:child_process';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
+import {limits} from '../../lib/base/limits';
 import {drawKey, makeCallId} from '../../lib/call/call-id';
 import {acceptedLine, endedLine, startedLine} from '../../lib/call/journal';
 import {startTimeOf} from '../../lib/proc/process-tree';
@@ -82,11 +83,12 @@ describe('the processes of a noded without a fork server that was killed', () =>
     const key = id.split(':')[3]!;
     const files = (): string[] => fs.readdirSync(join(daemon.runDir, 'calls')).filter((name) => name.startsWith(key)).sort();
     expect((await daemon.waitForFunction(id, 0)).json.call.stderr).to.include({next: 12, text: 'a last word\n'});
-    expect((await daemon.get('/status')).json.spool_bytes).to.equal(12);
+    const logBytes = (): number => fs.readdirSync(join(daemon.runDir, 'log')).reduce((sum, name) => sum + fs.statSync(join(daemon.runDir, 'log', name)).size, 0);
+    expect((await daemon.get('/status')).json.spool_bytes).to.equal(limits.blockBytes + logBytes());
     expect(files()).to.deep.equal([`${key}.err`]);
     expect((await daemon.put('ForgetFunction', {fnc_id: id})).status).to.equal(200);
     await until('its files are gone', () => files().length === 0);
-    expect((await daemon.get('/status')).json.spool_bytes).to.equal(0);
+    expect((await daemon.get('/status')).json.spool_bytes).to.equal(logBytes());
   });
 
   it('do not make their request IDs good for a second run', async () => {

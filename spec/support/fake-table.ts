@@ -13,7 +13,7 @@ export const roomyLimits: TableLimits = {
   maxUrgentCalls: 2,
   maxWaiters: 10_000,
   maxResults: 1_000,
-  maxSpoolBytes: 1_000_000,
+  maxSpoolBytes: 1_000_000_000,
   keepResultMs: 3_600_000,
   killAfterMs: 10_000,
 };
