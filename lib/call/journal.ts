@@ -259,6 +259,16 @@ export class Journal {
   }
 }
 
+/** What lines of JSON tell of a call; null if nothing of it was started. */
+export function recordOf(key: string, lines: readonly string[]): JournalRecord | null {
+  const journal = new Journal(key);
+  for (const text of lines) {
+    const line = parseLine(text);
+    if (line !== null) journal.take(line);
+  }
+  return journal.record;
+}
+
 /** The ending that an `outcome` line tells of. The `ended` line before it says more of a start that failed, if it is there. */
 export function endingOf({ended, outcome}: JournalRecord): Ending {
   if (outcome === null) throw new Error('endingOf: the journal has no outcome');

@@ -3,8 +3,8 @@
  * read back; those whose process may still run lose it, because nobody can reap it any more, and are `lost`.
  */
 import {bootId} from '../base/boot-clock';
-import type {Ending, KnownSizes} from '../base/outcome';
-import {Journal, endingOf, parseLine} from '../call/journal';
+import type {Ending} from '../base/outcome';
+import {endingOf, parseLine, recordOf} from '../call/journal';
 import type {JournalRecord} from '../call/journal';
 import {readTombstone} from '../call/tombstones';
 import type {Tombstone} from '../call/tombstones';
@@ -64,15 +64,6 @@ function inOrder(traces: Trace[]): readonly Trace[] {
   return traces;
 }
 
-function recordOf(key: string, lines: readonly string[]): JournalRecord | null {
-  const journal = new Journal(key);
-  for (const text of lines) {
-    const line = parseLine(text);
-    if (line !== null) journal.take(line);
-  }
-  return journal.record;
-}
-
 /** Gives back that for which there is no room in the log: it stays where it is, for the next start. */
 function carryOver({earlier}: Spool, isLive: ReadingOptions['isLive']): {readonly left: ReadonlyMap<string, readonly string[]>; readonly tombstones: readonly Tombstone[]} {
   let hasRoom = true;
@@ -119,7 +110,7 @@ async function endingFor(record: JournalRecord, options: RecoveryOptions): Promi
   if (ended === null && isLive(key)) return null;
   killLeftovers(record, trees);
   if (ended === null) return 'lost';
-  const sizes: KnownSizes = sizesOnFile(ended, spool, key);
+  const sizes = sizesOnFile(ended, spool, key);
   return conclude(key, ended, sizes, {files: spool, newScanner, maxOutputBytes: maxOutputBytes(fnName)});
 }
 

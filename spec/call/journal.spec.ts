@@ -5,12 +5,11 @@ import {limits} from '../../lib/base/limits';
 import {outcomes, stopCauses} from '../../lib/base/outcome';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import type {Acceptance} from '../../lib/call/call-record';
-import {acceptedLine, endedLine, endingOf, outcomeLine, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, endedLine, endingOf, outcomeLine, recordOf, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {wallStartMs} from '../support/clock';
 import {acceptance as makeAcceptance, newCall} from '../support/fake-host';
 import {exited, lost, notStarted} from '../support/fake-spawner';
-import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const atMs = wallStartMs;
@@ -20,7 +19,7 @@ const started = startedLine({pid: 4188, startTime: 77, bootId: 'boot', atMs, boo
 const outcomeLineOf = (ending: Ending, outcome: Outcome): string => outcomeLine({...newCall(), ending, outcome})!;
 
 function read(...lines: readonly string[]): JournalRecord {
-  const record = journalOf(key, lines);
+  const record = recordOf(key, lines);
   if (record === null) throw new Error('the journal could not be read');
   return record;
 }
@@ -117,20 +116,20 @@ describe('the journal of a call', () => {
 
     it('tells what each of its lines tells, and nothing of those that are missing', () => {
       for (let missing = 1; missing < whole.length; missing += 1) {
-        const facts = factsOf(journalOf(key, whole.toSpliced(missing, 1)));
+        const facts = factsOf(recordOf(key, whole.toSpliced(missing, 1)));
         expect(facts.map((fact) => fact !== null)).to.deep.equal(whole.map((_line, number) => number !== missing));
       }
     });
 
     it('tells the same in whatever order its lines come, and however often: a log is compacted by copying them', () => {
-      const record = journalOf(key, whole);
-      fc.assert(fc.property(fc.shuffledSubarray([...whole, ...whole], {minLength: 2 * whole.length}), (lines) => void expect(journalOf(key, lines)).to.deep.equal(record)));
+      const record = recordOf(key, whole);
+      fc.assert(fc.property(fc.shuffledSubarray([...whole, ...whole], {minLength: 2 * whole.length}), (lines) => void expect(recordOf(key, lines)).to.deep.equal(record)));
     });
 
     it('is nothing without a whole `accepted` line: then nothing was started', () => {
       const line = JSON.parse(accepted) as Record<string, unknown>;
-      for (const text of ['', 'null', '"accepted"', '[1]', accepted.slice(0, -1), started]) expect(journalOf(key, [text]), text).to.equal(null);
-      for (const name of ['fn_name', 'role', 'fingerprint']) expect(journalOf(key, [JSON.stringify({...line, [name]: 5})]), name).to.equal(null);
+      for (const text of ['', 'null', '"accepted"', '[1]', accepted.slice(0, -1), started]) expect(recordOf(key, [text]), text).to.equal(null);
+      for (const name of ['fn_name', 'role', 'fingerprint']) expect(recordOf(key, [JSON.stringify({...line, [name]: 5})]), name).to.equal(null);
     });
 
     it('takes what is missing or wrong in a line for unknown, and never throws', () => {
@@ -156,8 +155,8 @@ describe('the journal of a call', () => {
     });
 
     it('never throws, whatever is in it', () => {
-      fc.assert(fc.property(fc.string(), (text) => journalOf(key, [text]) === null));
-      fc.assert(fc.property(fc.json(), (text) => journalOf(key, [accepted, text])?.accepted.key === key));
+      fc.assert(fc.property(fc.string(), (text) => recordOf(key, [text]) === null));
+      fc.assert(fc.property(fc.json(), (text) => recordOf(key, [accepted, text])?.accepted.key === key));
     });
   });
 

@@ -3,7 +3,7 @@ import {limits} from '../../lib/base/limits';
 import {momentNow} from '../../lib/base/boot-clock';
 import type {Ending, Outcome} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
-import {acceptedLine, endedLine, endingOf, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, endedLine, endingOf, recordOf, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {setFakeClock, turn, wallStartMs} from '../support/clock';
 import type {FakeClock} from '../support/clock';
@@ -11,7 +11,6 @@ import {acceptance} from '../support/fake-host';
 import {exited, lost} from '../support/fake-spawner';
 import {tombstoneOf} from '../support/tombstones';
 import {FakeTable, codeOf} from '../support/fake-table';
-import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const fingerprint = 'f'.repeat(64);
@@ -29,7 +28,7 @@ describe('a call that an earlier noded left', () => {
   function journal(...lines: readonly string[]): JournalRecord {
     const whole = [acceptedLine(acceptance({requestId: 'request-1'}), false), ...lines];
     fake.files.journals.set(key, whole);
-    return journalOf(key, whole)!;
+    return recordOf(key, whole)!;
   }
 
   it('answers after a restart exactly as before', () => {
@@ -44,7 +43,7 @@ describe('a call that an earlier noded left', () => {
     before.end(call, ended);
 
     clock.tick(60_000);
-    const record = journalOf(its, before.files.journals.get(its)!)!;
+    const record = recordOf(its, before.files.journals.get(its)!)!;
     const restored = fake.table.restore(record, endingOf(record), 1);
     expect(callIdOf(restored)).to.equal(callIdOf(call));
     for (const name of ['accepted', 'pid', 'started', 'stopCause', 'ending', 'outcome', 'state', 'acceptedAt', 'endedAt', 'expiresAt'] as const) {
@@ -71,7 +70,7 @@ describe('a call that an earlier noded left', () => {
     it(`that ${what} is ${outcome}, which is written to its journal`, () => {
       const call = fake.table.restore(journal(...lines), ending, 1);
       expect(call).to.include({state: 'ended', outcome});
-      expect(journalOf(key, fake.files.journals.get(key)!)?.outcome?.outcome).to.equal(outcome);
+      expect(recordOf(key, fake.files.journals.get(key)!)?.outcome?.outcome).to.equal(outcome);
     });
   }
 
@@ -100,7 +99,7 @@ describe('a call that an earlier noded left', () => {
     it(`has what is left of keep_result, and took as long as it took, where the wall clock was set by ${stepMs / 1000} s`, () => {
       const {bootId, ms} = momentNow().boot!;
       const line = acceptedLine(acceptance({acceptedBoot: {bootId, ms: ms - 1_200_500}}), false);
-      const call = fake.table.restore(journalOf(key, [line])!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}), 1);
+      const call = fake.table.restore(recordOf(key, [line])!, exited({endedAtMs: Date.now() - stepMs, endedBoot: {bootId, ms: ms - 1_200_000}}), 1);
       expect(call.endedAt! - call.acceptedAt).to.be.closeTo(500, 0.001);
       expect(call.expiresAt! - performance.now()).to.be.closeTo(2_400_000, 60_000);
     });
@@ -175,7 +174,7 @@ describe('calls that an earlier noded left, while they are read', () => {
       if (!left.delete(number)) return;
       const key = keyOf(number);
       const accepted = acceptance({key, requestId: `request-${number}`});
-      if (is(1)(number)) fake.table.restore(journalOf(key, [acceptedLine(accepted, false)])!, exited(), number + 1);
+      if (is(1)(number)) fake.table.restore(recordOf(key, [acceptedLine(accepted, false)])!, exited(), number + 1);
       else fake.table.index.restoreTombstone({key, callId: `4121:0:${(accepted.acceptedAtMs / 1000).toFixed(3)}:${key}`, fnName: 'echo', role: 'master', requestId: `request-${number}`, outcome: 'failed', buriedAtMs: Date.now() - 1_000 + number, buriedBoot: null});
     };
     const done = new Promise<void>((resolve) => {

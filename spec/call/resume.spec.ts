@@ -3,7 +3,7 @@ import {momentNow} from '../../lib/base/boot-clock';
 import type {StopCause} from '../../lib/base/outcome';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Acceptance, Call} from '../../lib/call/call-record';
-import {acceptedLine, startedLine, stoppingLine} from '../../lib/call/journal';
+import {acceptedLine, recordOf as journalOf, startedLine, stoppingLine} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import type {FunctionSpec} from '../../lib/call/spawner';
 import {setFakeClock, turn, wallStartMs} from '../support/clock';
@@ -11,7 +11,6 @@ import type {FakeClock} from '../support/clock';
 import {acceptance} from '../support/fake-host';
 import {FakeProcess, exited, functionSpec} from '../support/fake-spawner';
 import {FakeTable, codeOf, roomyLimits} from '../support/fake-table';
-import {journalOf} from '../support/journals';
 
 const key = '0123456789abcdef';
 const pid = 4188;

@@ -2,13 +2,12 @@ import {expect} from 'chai';
 import {limits} from '../../lib/base/limits';
 import {callIdOf} from '../../lib/call/call-record';
 import type {Call} from '../../lib/call/call-record';
-import {acceptedLine} from '../../lib/call/journal';
+import {acceptedLine, recordOf} from '../../lib/call/journal';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
 import {acceptance} from '../support/fake-host';
 import {exited, lost, notStarted} from '../support/fake-spawner';
 import {FakeTable, codeOf} from '../support/fake-table';
-import {journalOf} from '../support/journals';
 import {tombstoneOf} from '../support/tombstones';
 
 const hourMs = 3_600_000;
@@ -37,7 +36,7 @@ describe('the retention of ended calls', () => {
       const unsized = fake.ended({}, exited({output: 'invalid', stdoutBytes: 0, stderrBytes: 0, unsized: true}));
       const sized = fake.ended({}, notStarted);
       const [old] = ['0123456789abcdef'];
-      const record = journalOf(old, [acceptedLine(acceptance({key: old}), false)])!;
+      const record = recordOf(old, [acceptedLine(acceptance({key: old}), false)])!;
       for (const call of [unsized, sized, fake.table.restore(record, exited({stdoutBytes: 0}), 1)]) fake.table.forget(call);
       expect(fake.files.removed.get(unsized.accepted.key)).to.equal(null);
       expect(fake.files.removed.get(sized.accepted.key)).to.deep.equal({stdoutBytes: 0, stderrBytes: 0});

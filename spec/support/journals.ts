@@ -1,20 +1,10 @@
 /** What is on file of calls, read as a spec needs it. */
 import * as fs from 'node:fs';
 import {join} from 'node:path';
-import {Journal, parseLine} from '../../lib/call/journal';
+import {recordOf} from '../../lib/call/journal';
 import type {JournalRecord} from '../../lib/call/journal';
 import {linesOf, sealLine, segmentHead} from '../../lib/proc/log-lines';
 import type {LogLine} from '../../lib/proc/log-lines';
-
-/** What lines of JSON tell of a call; null if nothing of it was started. */
-export function journalOf(key: string, lines: readonly string[]): JournalRecord | null {
-  const journal = new Journal(key);
-  for (const text of lines) {
-    const line = parseLine(text);
-    if (line !== null) journal.take(line);
-  }
-  return journal.record;
-}
 
 const segmentsOf = (runDir: string): readonly string[] => {
   const directory = join(runDir, 'log');
@@ -29,7 +19,7 @@ export function logOf(runDir: string, damaged: () => void = () => {}): readonly 
 /** The lines of one call, as JSON. */
 export const linesOnFile = (runDir: string, key: string): readonly string[] => logOf(runDir).flatMap((line) => (line.key === key ? [line.json] : []));
 
-export const recordOnFile = (runDir: string, key: string): JournalRecord | null => journalOf(key, linesOnFile(runDir, key));
+export const recordOnFile = (runDir: string, key: string): JournalRecord | null => recordOf(key, linesOnFile(runDir, key));
 
 export const eventsOnFile = (runDir: string, key: string): readonly string[] => linesOnFile(runDir, key).map((json) => (JSON.parse(json) as {event: string}).event);
 
