@@ -68,13 +68,13 @@ export const limits = {
   maxLineBytes: 4_095,
   /** Names and boot IDs that calls read back from the log have in common. */
   sharedTexts: 1_000,
-  /** A segment of the log is followed by another one at this size. The log is about twice what is kept, and two segments. */
+  /** At this size a segment of the log is followed by another. The log is about twice what is kept, and two of them. */
   segmentBytes: 2 * MiB,
   /** Of the log, while it is read back: segments in memory. */
   segmentsInMemory: 4,
   /** A file occupies a whole number of these: pages of a tmpfs, blocks of a disk. */
   blockBytes: 4 * KiB,
-  /** What the lines of a call that is kept take in the log, and a tombstone, by a rough reckoning: how far it is compacted. */
+  /** What a kept call and a tombstone take in the log, roughly: for how far it is compacted, and for max_spool. */
   keptCallBytes: KiB,
   tombstoneBytes: 384,
   /** A journal of a noded of before the log is a few lines; a longer file is not one of ours. */
@@ -111,7 +111,7 @@ export const limits = {
   maxConfigBytes: MiB,
   /** An urgent call starts after this although its acceptance is not on disk yet, where noded is durable. */
   urgentSyncMs: 1_000,
-  /** An answer that gives out the ID of a call, or forgets one, waits no longer for a disk than this beyond its time. */
+  /** So long beyond its time an answer waits for a disk, if it gives out the ID of a call or forgets one. */
   syncGraceMs: 1_000,
   /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */
   startWaitMs: 5_000,

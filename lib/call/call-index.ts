@@ -52,9 +52,9 @@ export class CallIndex {
   }
 
   /** Resolves when all of them have been read. */
-  async await(unread: UnreadCalls): Promise<void> {
+  async takeIn(unread: UnreadCalls): Promise<void> {
     this.unread = unread;
-    this.tombstones.await();
+    this.tombstones.expectOlder();
     await unread.done;
     this.unread = nothingUnread;
     this.tombstones.settle();

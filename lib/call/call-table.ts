@@ -171,10 +171,10 @@ export class CallTable implements CallHost {
   }
 
   /** Calls of an earlier noded are read while this one is at work: they are older than all others. */
-  async await(unread: UnreadCalls): Promise<void> {
+  async takeIn(unread: UnreadCalls): Promise<void> {
     this.sequence = unread.last;
-    this.retention.await();
-    await this.index.await(unread);
+    this.retention.expectOlder();
+    await this.index.takeIn(unread);
     this.retention.settle();
     await inSlices(this.retention.surplus(), (call) => dispatch(call, 'evict', {}, this));
   }
@@ -253,9 +253,10 @@ export class CallTable implements CallHost {
 
   private callEnded(call: Call): void {
     this.index.ended(call);
-    if (call.spec === null) this.retention.restore(call);
-    else this.retention.add(call, this.waiters.waitersOf(call) > 0);
-    if (call.spec !== null) {
+    if (call.spec === null) {
+      this.retention.restore(call);
+    } else {
+      this.retention.add(call, this.waiters.waitersOf(call) > 0);
       this.slots.free(call, call.spec);
       this.observer.ended(call);
     }

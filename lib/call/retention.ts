@@ -29,7 +29,7 @@ export class Retention {
   }
 
   /** From now on, until `settle`, nothing is surplus, and only those that `restore` brings back are the oldest. */
-  await(): void {
+  expectOlder(): void {
     this.younger = [];
   }
 

@@ -54,7 +54,7 @@ export class Tombstones {
   }
 
   /** From now on, until `settle`, only those that `restore` brings back are the oldest. */
-  await(): void {
+  expectOlder(): void {
     this.younger = [];
   }
 

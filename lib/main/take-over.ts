@@ -43,9 +43,8 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
   const recovered = await recoverCalls(onFile.open, {spool, trees, newScanner, maxOutputBytes, isLive});
   for (const {record, ending, order} of recovered) {
     const {key} = record.accepted;
-    const live = chosen.live.get(key)!;
     if (ending !== null) table.restore(record, ending, order);
-    else table.resume(record, specOf(record, options), {...live, order}, (sink) => chosen.adopt(key, specOf(record, options), sink));
+    else table.resume(record, specOf(record, options), {...chosen.live.get(key)!, order}, (sink) => chosen.adopt(key, specOf(record, options), sink));
   }
   const count = (matches: (kind: string | undefined) => boolean): number => recovered.filter(({ending}) => matches(ending?.kind)).length;
   const ended = onFile.settled.filter(({isBuried}) => !isBuried).length;
@@ -56,5 +55,5 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
     nothing: (key) => spool.remove(key),
     tombstone: (tombstone) => table.index.restoreTombstone(tombstone),
   });
-  void table.await(unread).then(() => spool.log.compact(table.index));
+  void table.takeIn(unread).then(() => spool.log.compact(table.index));
 }

@@ -67,7 +67,7 @@ export function lineEnd(segment: Buffer, from: number): number {
 }
 
 /** Where the whole lines of a segment begin; `damaged` is told of each other one. */
-export function* placesOf(segment: Buffer, damaged: () => void): Generator<number> {
+export function* lineStarts(segment: Buffer, damaged: () => void): Generator<number> {
   for (let at = lineEnd(segment, 0), end; at < segment.length; at = end) {
     end = lineEnd(segment, at);
     // Each write begins with a newline, which ends what another may have left torn.
@@ -79,5 +79,5 @@ export function* placesOf(segment: Buffer, damaged: () => void): Generator<numbe
 
 /** All whole lines of a segment; `damaged` is told of each other one. */
 export function* linesOf(segment: Buffer, damaged: () => void): Generator<LogLine> {
-  for (const at of placesOf(segment, damaged)) yield openLine(segment.subarray(at, lineEnd(segment, at)));
+  for (const at of lineStarts(segment, damaged)) yield openLine(segment.subarray(at, lineEnd(segment, at)));
 }

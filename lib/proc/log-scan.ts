@@ -4,7 +4,7 @@
  * another order all is read.
  */
 import {parseLine} from '../call/journal';
-import {headChars, keyAt, keyChars, lineEnd, placesOf} from './log-lines';
+import {headChars, keyAt, keyChars, lineEnd, lineStarts} from './log-lines';
 
 /** All that is known of a call before its lines are read. */
 export interface Trace {
@@ -65,7 +65,7 @@ export class Traces {
   scan(number: number, segment: Buffer, damaged: () => void): void {
     let trace: Trace | undefined;
     let before = 0;
-    for (const at of placesOf(segment, damaged)) {
+    for (const at of lineStarts(segment, damaged)) {
       // The lines of a short call stand side by side.
       if (trace === undefined || !isSameKey(segment, before, at)) trace = this.traceOf(segment.toString('latin1', at + keyAt, at + keyAt + keyChars));
       this.add(trace, number, at);

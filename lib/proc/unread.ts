@@ -31,7 +31,7 @@ export class TraceReader {
     }
   }
 
-  /** Null if nothing of it was started after all: its first line is damaged. */
+  /** Null if nothing of it was started after all: its first line has no meaning, or cannot be read any more. */
   record(trace: Trace): JournalRecord | null {
     const journal = new Journal(trace.key);
     for (const line of this.lines(trace)) journal.take(line);
@@ -58,7 +58,7 @@ export class TraceReader {
 export interface UnreadSink {
   call(record: JournalRecord, order: number): void;
   tombstone(tombstone: Tombstone): void;
-  /** The first line of this call is damaged: it is none. */
+  /** The first line of this call has no meaning, or cannot be read any more: it is none. */
   nothing(key: string): void;
 }
 

@@ -183,7 +183,7 @@ describe('calls that an earlier noded left, while they are read', () => {
         resolve();
       };
     });
-    reading = fake.table.await({
+    reading = fake.table.takeIn({
       last: 2 * count,
       get calls() {
         return [...left].filter(is(1)).length;
