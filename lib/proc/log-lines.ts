@@ -71,7 +71,7 @@ export function* lineStarts(segment: Buffer, damaged: () => void): Generator<num
   for (let at = lineEnd(segment, 0), end; at < segment.length; at = end) {
     end = lineEnd(segment, at);
     // Each write begins with a newline, which ends what another may have left torn.
-    if (end === at + 1) continue;
+    if (segment[at] === newline) continue;
     if (isWhole(segment, at, end)) yield at;
     else damaged();
   }
