@@ -23,6 +23,8 @@ export class CuttingProxy {
   cuts: Cut[] = [];
   /** So many requests get lost on their way instead, with the rest of the handshake that goes before them. */
   lostRequests = 0;
+  /** So many connections are reset when the client has done its part of the handshake, whether its request is there by then or not. */
+  brokenHandshakes = 0;
   /** Refuses connections, by ending them before a handshake. */
   closed = false;
   private readonly server: net.Server;
@@ -64,6 +66,10 @@ export class CuttingProxy {
         // The rest of it may come in pieces: only later does the client hear that it ends.
         client.removeAllListeners('data').resume();
         return void setTimeout(() => [client, server].forEach((end) => end.destroy()), 100);
+      }
+      if (connection.speaker === 'server' && this.brokenHandshakes > 0) {
+        this.brokenHandshakes -= 1;
+        return void client.resetAndDestroy();
       }
       connection.speaker = 'client';
       server.write(chunk);

@@ -97,6 +97,18 @@ describeIf('Ganeti\'s RPC client whose answers get lost', noGaneti, () => {
     expect(log().match(/PUT \/StartFunction \S+ \S+ finished/g)).to.have.length(2);
   });
 
+  it('starts a function once, if the connection breaks before or while its start is sent', async () => {
+    for (let times = 1; times <= 8; times += 1) {
+      const file = world.newFile();
+      const result = await fresh((master) => {
+        proxy.brokenHandshakes = 1;
+        return callOf(master, 'tally', [file]);
+      });
+      expect(result, result.fail_msg ?? '').to.include({data: '[True, None]', fail_msg: null});
+      expect(readFileSync(file, 'utf8')).to.equal('x\n');
+    }
+  });
+
   it('gives up a function whose start gets lost again and again', async () => {
     const file = world.newFile();
     const result = await fresh(async (master) => {

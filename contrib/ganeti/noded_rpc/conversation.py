@@ -181,7 +181,8 @@ class Conversation(object):
                 return reply
             if reply.answer.status in _UNKNOWN_TO_OLD and first_sent is None and _is_old(reply.answer):
                 raise _OldNode()
-            if not reply.may_pass or (reply.kind == _UNSENT and self._tries == 0):
+            # Whoever is not there is not waited for; a connection that breaks shows that somebody was.
+            if not reply.may_pass or (reply.kind == _UNSENT and self._tries == 0 and not reply.answer.is_broken):
                 raise _Failure(reply.text)
             if reply.kind == _UNSENT or (reply.kind == _REFUSED and reply.code != "internal"):
                 yield from self._pause(reply)

@@ -108,6 +108,12 @@ class Answer(object):
         return self._code == _TIMED_OUT or (self._code == pycurl.E_COULDNT_CONNECT and not refused)
 
     @property
+    def is_broken(self):
+        """Whether a connection was there, and broke: in its handshake, or later."""
+        broke = self._os_errno in (errno.ECONNRESET, errno.EPIPE)
+        return self._code in _NO_ANSWER or (self._code == pycurl.E_SSL_CONNECT_ERROR and broke)
+
+    @property
     def is_empty(self):
         """Whether the connection ended instead of an answer: how Ganeti 3.0 and 3.1 refuse a request."""
         return self._code in _NO_ANSWER
