@@ -1,5 +1,5 @@
-/** A filesystem on a disk of its own, whose power can be cut: an ext4 in a file. */
-import {execFileSync} from 'node:child_process';
+/** A filesystem on a disk of its own, which can hang, and whose power can be cut: an ext4 in a file. */
+import {execFileSync, spawn} from 'node:child_process';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 
@@ -30,6 +30,21 @@ export class Disk {
   /** What has not been synced is gone; and all that is asked of it from now on fails. */
   cut(): void {
     run('perl', '-e', cutScript, this.path);
+  }
+
+  /** Who writes to it waits, until `thaw`; but not for longer than this, whatever becomes of the spec. */
+  freeze(atMostSeconds: number): void {
+    run('fsfreeze', '-f', this.path);
+    spawn('sh', ['-c', 'sleep "$1"; fsfreeze -u "$2"', 'thaw', String(atMostSeconds), this.path], {detached: true, stdio: 'ignore'}).unref();
+  }
+
+  /** It answers again. One that does already is left alone. */
+  thaw(): void {
+    try {
+      run('fsfreeze', '-u', this.path);
+    } catch (error) {
+      if (!String(error).includes('Invalid argument')) throw error;
+    }
   }
 
   /** Throws while somebody uses it. */

@@ -14,6 +14,8 @@ export interface InjectedFault {
   readonly paths?: readonly string[];
   /** Made by the child; else by the fork server itself. */
   readonly inChild?: true;
+  /** Made by the second thread of the fork server, which works with a disk. */
+  readonly onThread?: true;
 }
 
 const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
@@ -22,6 +24,13 @@ const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.
 export function isIdle(pid: number): boolean {
   const [, , , timeout = '0x0'] = fs.readFileSync(`/proc/${pid}/syscall`, 'latin1').split(' ');
   return (BigInt(timeout) & 0xffffffffn) === 0xffffffffn;
+}
+
+/** The thread of a fork server that works with its disk. */
+function diskThread(server: number): number {
+  const thread = fs.readdirSync(`/proc/${server}/task`).map(Number).find((tid) => tid !== server);
+  if (thread === undefined) throw new Error(`fork server ${server} has one thread`);
+  return thread;
 }
 
 /** Whether strace has come so far that it waits for its tracee: before that the first calls are not counted. */
@@ -38,11 +47,12 @@ export function injectionProblem(): string | null {
 export class FaultInjector {
   private tracer: ChildProcess | null = null;
 
-  async inject(server: number, {call, errno, nth, inChild, paths = []}: InjectedFault): Promise<void> {
+  async inject(server: number, {call, errno, nth, inChild, onThread, paths = []}: InjectedFault): Promise<void> {
     await until('the fork server has nothing to do', () => isIdle(server));
+    const traced = onThread === true ? diskThread(server) : server;
     const follow = inChild === true ? ['-f'] : [];
-    this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, ...paths.flatMap((path) => ['-P', path]), '-p', String(server)], {stdio: 'ignore'});
-    await until('the fork server is traced', () => tracerOf(server) !== 0 && isWaiting(this.tracer!.pid!));
+    this.tracer = spawn('strace', [...follow, '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}:when=${nth}`, ...paths.flatMap((path) => ['-P', path]), '-p', String(traced)], {stdio: 'ignore'});
+    await until('the fork server is traced', () => tracerOf(traced) !== 0 && isWaiting(this.tracer!.pid!));
   }
 
   async release(): Promise<void> {

@@ -20,6 +20,8 @@ import {writeFunction} from './daemon';
 import {buildForker, buildSanitizedForker, sanitizedForkerProblem} from './forker-builds';
 import {ganetiForker, hasGaneti, makeGanetiNode} from './ganeti-node';
 import {allProcesses, forkServersIn, isAlive, kill, processesWith} from './processes';
+import {placeOn} from './places';
+import type {Medium} from './places';
 import {until} from './until';
 import {linesOnFile} from './journals';
 
@@ -39,26 +41,43 @@ interface MadeSpawner {
 /** Makes one spawner. */
 export interface SpawnerKind {
   readonly name: string;
+  /** Where everything of it lies. */
+  readonly place: string;
   make(options: KindOptions): MadeSpawner;
 }
 
+const withoutEnv = (): Readonly<Record<string, string>> => ({});
+
 /** A fork spawner over this program, with an environment for it. */
-export function forkerKind(name: string, program: () => string, env: (runDir: string) => Readonly<Record<string, string>> = () => ({})): SpawnerKind {
+export function forkerKind(name: string, program: () => string, env: (runDir: string) => Readonly<Record<string, string>> = withoutEnv, place = os.tmpdir()): SpawnerKind {
   const make = (options: KindOptions): MadeSpawner => {
     const spawner = new ForkSpawner({...options, program: program(), env: env(options.runDir)});
     return {spawner, open: () => spawner.connect(), close: () => spawner.quit()};
   };
-  return {name, make};
+  return {name, place, make};
 }
+
+export interface ForkerOnMedium extends SpawnerKind {
+  readonly medium: Medium;
+}
+
+/** noded-forker in memory, and on a disk, as far as this machine has both. */
+export const nodedForkers: readonly ForkerOnMedium[] = (['memory', 'disk'] as const).flatMap((medium) => {
+  const place = placeOn(medium);
+  return place === undefined ? [] : [{medium, ...forkerKind(`fork-spawner, ${medium}`, buildForker, withoutEnv, place)}];
+});
+
+/** On a disk, where it has more to do at a time. */
+const sanitizedForker = forkerKind('fork-spawner, sanitized', buildSanitizedForker, withoutEnv, placeOn('disk'));
 
 /** A fork spawner over noded-ganeti. Its programs are started as noded-forker starts them. */
 export const ganetiKind = forkerKind('fork-spawner, noded-ganeti', () => ganetiForker, (runDir) => makeGanetiNode(dirname(runDir)).env);
 
 /** Every spawner there is: the specs of spec/proc/spawner-*.spec.ts run against each. */
 export const spawnerKinds: readonly SpawnerKind[] = [
-  {name: 'child-spawner', make: (options) => ({spawner: new ChildSpawner(options), open: async () => {}, close: async () => {}})},
-  forkerKind('fork-spawner', buildForker),
-  ...(sanitizedForkerProblem() === null ? [forkerKind('fork-spawner, sanitized', buildSanitizedForker)] : []),
+  {name: 'child-spawner', place: os.tmpdir(), make: (options) => ({spawner: new ChildSpawner(options), open: async () => {}, close: async () => {}})},
+  ...nodedForkers,
+  ...(sanitizedForkerProblem() === null ? [sanitizedForker] : []),
   ...(hasGaneti ? [ganetiKind] : []),
 ];
 
@@ -109,16 +128,19 @@ export interface SpawnOptions {
 }
 
 export class SpawnerBench {
-  readonly root = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-spec-')));
-  readonly functionsDir = join(this.root, 'functions');
+  readonly root: string;
+  readonly functionsDir: string;
   readonly warnings: string[] = [];
   readonly trees: ProcessTrees;
   readonly spool: Spool;
-  readonly runDir = join(this.root, 'run');
+  readonly runDir: string;
   readonly spawner: Spawner;
   private readonly made: MadeSpawner;
 
   constructor(readonly kind: SpawnerKind) {
+    this.root = fs.realpathSync(fs.mkdtempSync(join(kind.place, 'noded-spec-')));
+    this.functionsDir = join(this.root, 'functions');
+    this.runDir = join(this.root, 'run');
     fs.chmodSync(this.root, 0o755);
     fs.mkdirSync(this.functionsDir, {mode: 0o755});
     fs.mkdirSync(this.runDir, {mode: 0o700});
