@@ -23,7 +23,7 @@ FUNCTIONS = $(shell find functions -type f)
 
 CC      ?= cc
 CFLAGS  ?= -O2
-CSTRICT  = -std=c11 -Wall -Wextra -Werror
+CSTRICT  = -std=c11 -Wall -Wextra -Werror -pthread
 # A compiler without the headers of libc is none.
 FORKER  := $(if $(shell echo '\#include <stdio.h>' | $(CC) -E - >/dev/null 2>&1 && echo yes),build/libexec/noded-forker)
 NO_FORKER = echo '*** No C compiler: noded-forker, the fork server, is missing. Functions DO NOT OUTLIVE a crash or an upgrade of noded. (Debian: gcc libc6-dev)' >&2

@@ -24,7 +24,7 @@
  *
  * A moment is two u64 of ms: by the wall clock, and since boot; version 2 had the first only, and none in LIVE and
  * STARTED; version 3 made a journal of each call and knew no segments. A malformed frame closes that connection and
- * harms no call. Nothing is allocated: a call is a slot of a fixed table. Facts go to the log first and to the daemon
+ * harms no call. Nothing is allocated but starts that wait for a disk: a call is a slot of a fixed table. Facts go to the log first and to the daemon
  * second, so a report that cannot be delivered is never lost.
  *
  * Most calls are short and write little, and files are what such a call costs most. So stdout and stderr
@@ -32,6 +32,9 @@
  * or if in the end they are too much for a line of the log. What is little goes into its `ended` line,
  * and to the daemon in the same report. The first line of a call is appended here too, as it came along: it is
  * on file before the process starts. Its start is, before the daemon hears of it: most often in one write with its end.
+ *
+ * All that may wait for the disk of a run directory is done by a second thread there, one thing after the other ("jobs"
+ * below): this one goes on to reap, to signal and to start what needs no file. In memory it does all that itself.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -39,6 +42,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -47,6 +51,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -56,9 +61,14 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Filesystems in memory, as statfs(2) has them. */
+#define TMPFS 0x01021994u
+#define RAMFS 0x858458f6u
 
 #ifndef NODED_MAX_CALLS
 #define NODED_MAX_CALLS 16384
@@ -99,15 +109,22 @@ enum {
   RETRY_MS = 10                 /* after an error of the system that must pass */
 };
 
+enum job_kind { JOB_OPEN, JOB_STARTED, JOB_NAME, JOB_NAME_AGAIN, JOB_END, JOB_NOT_STARTED, JOB_SEGMENT };
+
 enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 16, F_PARTS = 32, F_LAST_TRY = 64 };
 enum { STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC, STAGE_JOURNAL };
 enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
 
-/* Free: not in use. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
-enum state { FREE, RUNNING, ENDED };
+/* Free: not in use. Opening: waits for its files. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
+enum state { FREE, OPENING, RUNNING, ENDED };
 
 /* An instant in ms: for display, and by the clock that ages and order go by, because nobody sets it. */
 struct moment { int64_t wall, boot; };
+
+struct usage { uint64_t user_us, system_us, max_rss_kib; };
+
+/* How a leader ended. */
+struct finish { int code; bool signaled; struct moment at; struct usage usage; };
 
 struct call {
   char key[KEY + 1];
@@ -115,11 +132,15 @@ struct call {
   uint8_t state;
   uint8_t quiet;        /* looks in a row that found nothing of it */
   bool unwritten;       /* its start is not in the log yet */
-  pid_t pid;
+  bool busy;            /* it has a job that is under way */
+  uint8_t after;        /* and these, one bit each, are to come after it */
+  uint8_t wanted;       /* opening: the hardest signal that is to be sent when it runs */
+  pid_t pid;            /* 0 while it is opening */
   uint64_t start_time;  /* field 22 of /proc/PID/stat */
   struct moment started;
   int out, err;         /* without a name: memory files of a call without files, or the output of a young call; else -1 */
   int64_t began;
+  struct finish finish;
   int32_t next_young, previous_young;
   int32_t next_pid, next_key; /* chains of the two indexes; next_key also of the free list */
   int32_t next_ended;         /* chain of those that may have left something behind */
@@ -139,8 +160,6 @@ struct start {
   const uint8_t *accepted; /* the first line of the call, with its checksum; empty if that is in the log, or is not to be */
   uint16_t accepted_size;
 };
-
-struct usage { uint64_t user_us, system_us, max_rss_kib; };
 
 static struct call calls[MAX_CALLS];
 static int32_t by_pid[HASH], by_key[HASH], free_calls;
@@ -162,6 +181,8 @@ static bool reset_oom, quitting;
 static bool reap_again; /* reaping stopped for lack of room, and the signal has been read */
 static int64_t sweep_at = -1, reap_at = -1, rename_at = -1, idle_since;
 static int64_t sweep_pause = SWEEP_MS;
+static bool on_disk; /* the run directory: then there is a second thread */
+static int jobs_open;
 static int64_t names_at = -1; /* alone: when to look whether they are there */
 static int64_t hold_until = -1; /* there is nothing to send but starts, and they wait for their ends until then */
 static int killing_sweeps; /* looks in a row that killed something */
@@ -240,14 +261,23 @@ static bool begin_frame(char type, size_t body) {
 
 static bool out_room(void) { return daemon_fd == -1 || out_size + OUT_RESERVE <= OUT_SIZE; }
 
+enum { MAX_MESSAGE = 512 };
+
+/* On the thread of the jobs: where what they say is kept until they are done. */
+static __thread char *said_by_job;
+
 __attribute__((format(printf, 1, 2))) static void message(const char *format, ...) {
-  char text[512];
+  char text[MAX_MESSAGE];
   va_list list;
   va_start(list, format);
   int size = vsnprintf(text, sizeof text, format, list);
   va_end(list);
   if (size < 0) return;
   if ((size_t)size >= sizeof text) size = sizeof text - 1;
+  if (said_by_job != NULL) { /* the frames are the other thread's */
+    memcpy(said_by_job, text, (size_t)size + 1);
+    return;
+  }
   if (begin_frame('M', (size_t)size)) put(text, (size_t)size);
 }
 
@@ -256,7 +286,7 @@ static void write_starts(void);
 /* Writes what the daemon takes. An error is left for the next read: what the daemon sent before it died still counts. */
 static void flush_out(void) {
   size_t at = 0;
-  write_starts();
+  if (!on_disk) write_starts();
   while (at < out_size) {
     ssize_t sent = send(daemon_fd, out + at, out_size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -1 && errno == EINTR) continue;
@@ -267,6 +297,8 @@ static void flush_out(void) {
   memmove(out, out + at, out_size - at);
   out_size -= at;
 }
+
+static void give_call(struct call *call, enum job_kind kind);
 
 static void drop_parts(void) {
   if (parts.fd != -1) close(parts.fd);
@@ -321,12 +353,14 @@ static struct call *new_call(void) {
   return call;
 }
 
-static void index_call(struct call *call) {
-  int32_t at = (int32_t)(call - calls);
-  call->next_pid = by_pid[hash_pid(call->pid)];
-  by_pid[hash_pid(call->pid)] = at;
+static void index_key(struct call *call) {
   call->next_key = by_key[hash_key(call->key)];
-  by_key[hash_key(call->key)] = at;
+  by_key[hash_key(call->key)] = (int32_t)(call - calls);
+}
+
+static void index_pid(struct call *call) {
+  call->next_pid = by_pid[hash_pid(call->pid)];
+  by_pid[hash_pid(call->pid)] = (int32_t)(call - calls);
 }
 
 static void give_back(struct call *call) {
@@ -338,19 +372,22 @@ static void give_back(struct call *call) {
 
 static void drop_call(struct call *call) {
   int32_t at = (int32_t)(call - calls), *link;
-  for (link = &by_pid[hash_pid(call->pid)]; *link != at; link = &calls[*link].next_pid) {}
-  *link = call->next_pid;
+  if (call->pid != 0) {
+    for (link = &by_pid[hash_pid(call->pid)]; *link != at; link = &calls[*link].next_pid) {}
+    *link = call->next_pid;
+  }
   for (link = &by_key[hash_key(call->key)]; *link != at; link = &calls[*link].next_key) {}
   *link = call->next_key;
   give_back(call);
 }
 
 static void forget_oldest_ended(void) {
-  int32_t *link = &ended_calls;
-  if (*link == -1) return;
-  while (calls[*link].next_ended != -1) link = &calls[*link].next_ended;
-  struct call *call = &calls[*link];
-  *link = -1;
+  int32_t *oldest = NULL;
+  for (int32_t *link = &ended_calls; *link != -1; link = &calls[*link].next_ended)
+    if (!calls[*link].busy) oldest = link;
+  if (oldest == NULL) return;
+  struct call *call = &calls[*oldest];
+  *oldest = call->next_ended;
   drop_call(call);
 }
 
@@ -361,13 +398,13 @@ static void forget_oldest_ended(void) {
 
 static int open_file(const char *key, const char *kind, int flags) {
   char name[FILE_NAME];
-  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
   return openat(run_dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
 static void unlink_file(const char *key, const char *kind) {
   char name[FILE_NAME];
-  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
   unlinkat(run_dir, name, 0);
 }
 
@@ -380,7 +417,7 @@ static void unlink_output(const char *key) {
 static uint64_t file_size(const char *key, const char *kind) {
   char name[FILE_NAME];
   struct stat stat;
-  snprintf(name, sizeof name, "calls/%s.%s", key, kind);
+  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
   return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : SIZE_UNKNOWN;
 }
 
@@ -458,8 +495,8 @@ static bool append_lines(const char *key, const struct lines *lines) {
 
 static void follow_run_dir(void);
 
-/* Tells once that it appends to this segment. On an error it goes on with the one before, and noded keeps that. */
-static void use_segment(uint32_t number) {
+/* True if it is appended to from now on. On an error the one before goes on, and noded keeps that. */
+static bool use_segment(uint32_t number) {
   char name[32];
   snprintf(name, sizeof name, "log/%010u.log", number);
   int fd = openat(run_dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
@@ -469,11 +506,11 @@ static void use_segment(uint32_t number) {
   }
   if (fd == -1) {
     message("%s: %s", name, strerror(errno));
-    return;
+    return false;
   }
   if (log_file != -1) close(log_file);
   log_file = fd;
-  if (begin_frame('G', 4)) put_u32(number);
+  return true;
 }
 
 /* Of a line: its time, by both clocks. */
@@ -549,19 +586,6 @@ static void write_not_started(const char *key, int error, uint8_t stage, struct 
   append_lines(key, &lines);
 }
 
-/* Of a start that could not be put on file nobody knows any more: the daemon refuses it. */
-static void not_started(const struct start *start, int error, uint8_t stage) {
-  static const struct written nothing;
-  struct moment now = moment_now();
-  if (!(start->flags & F_UNSPOOLED)) {
-    if (stage != STAGE_JOURNAL) write_not_started(start->key, error, stage, now);
-    unlink_file(start->key, "args");
-    unlink_output(start->key);
-  }
-  drop_parts();
-  report_ended(start->key, KIND_NOT_STARTED, error, stage, now, (struct usage){0}, &nothing);
-}
-
 /* ---- starting ---- */
 
 /* Written by the child in the memory that vfork lets it share, read by the parent once the child is gone. */
@@ -599,7 +623,6 @@ static int args_in_parts(const struct start *start) {
 }
 
 static int open_args(const struct start *start) {
-  if (start->flags & F_PARTS) return args_in_parts(start);
   return start->flags & F_INLINE ? memory_args(start) : open_file(start->key, "args", O_RDONLY);
 }
 
@@ -611,17 +634,14 @@ static int open_output(const struct start *start, const char *kind) {
   return open_file(start->key, kind, O_WRONLY | O_APPEND | O_CREAT | O_EXCL);
 }
 
+/* Those that are open already, as arguments in parts are, stay so. */
 static bool open_streams(const struct start *start, struct streams *streams) {
-  *streams = (struct streams){-1, -1, -1};
-  streams->in = open_args(start);
+  if (streams->in == -1) streams->in = open_args(start);
   if (streams->in == -1) return false;
   streams->out = open_output(start, "out");
   /* Only one of them is tried if the first fails: the errno is that one's. */
   if (streams->out != -1) streams->err = open_output(start, "err");
   if (streams->out != -1 && streams->err != -1) return true;
-  int error = errno;
-  close_streams(streams);
-  errno = error;
   return false;
 }
 
@@ -661,7 +681,8 @@ static bool set_limits(const struct start *start) {
 static bool become_user(const struct start *start) {
   if ((start->flags & F_NICE) && setpriority(PRIO_PROCESS, 0, own_nice + start->nice) == -1) return false;
   if (!(start->flags & F_USER)) return true;
-  return setgroups(0, NULL) == 0 && setresgid(start->gid, start->gid, start->gid) == 0 && setresuid(start->uid, start->uid, start->uid) == 0;
+  /* Not by glibc, which would have all threads do it. */
+  return syscall(SYS_setgroups, 0, NULL) == 0 && syscall(SYS_setresgid, start->gid, start->gid, start->gid) == 0 && syscall(SYS_setresuid, start->uid, start->uid, start->uid) == 0;
 }
 
 static void reset_oom_score(void) {
@@ -761,17 +782,16 @@ static bool name_outputs(struct call *call, bool says) {
 }
 
 static void settle(struct call *call) {
-  write_starts();
+  if (!on_disk) write_starts();
   leave_young(call);
-  if (!name_outputs(call, true)) rename_at = monotonic_ms() + RENAME_MS;
+  give_call(call, JOB_NAME);
 }
 
 /* A disk that was full may have room again: what runs for long shall have its names. */
 static void name_again(void) {
-  bool named = true;
+  rename_at = -1;
   for (int i = 0; i < MAX_CALLS && live_count > 0; i++)
-    if (calls[i].state == RUNNING && calls[i].began == -1 && !(calls[i].flags & F_UNSPOOLED)) named &= name_outputs(&calls[i], false);
-  rename_at = named ? -1 : monotonic_ms() + RENAME_MS;
+    if (calls[i].state == RUNNING && calls[i].began == -1 && !(calls[i].flags & F_UNSPOOLED) && (calls[i].out != -1 || calls[i].err != -1)) give_call(&calls[i], JOB_NAME_AGAIN);
 }
 
 static void settle_due(void) {
@@ -790,11 +810,17 @@ static void become_young(struct call *call) {
   if (young_count > max_young) settle(&calls[first_young]);
 }
 
+static void send_signal(const struct call *call, uint8_t what) {
+  if (what == 2) {
+    kill(-call->pid, SIGKILL);
+    return;
+  }
+  kill(-call->pid, SIGTERM);
+  kill(-call->pid, SIGCONT);
+}
+
 static void begin_call(struct call *call, const struct start *start, pid_t pid, const struct streams *streams) {
-  memcpy(call->key, start->key, sizeof call->key);
-  call->flags = start->flags;
   call->state = RUNNING;
-  call->quiet = 0;
   call->unwritten = !(start->flags & F_UNSPOOLED);
   call->pid = pid;
   /* The kernel took its time between the two: if they are the same it is that, and /proc need not be asked. */
@@ -802,87 +828,21 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
   call->started = before_fork; /* whatever the function does is later */
   call->out = streams->out;
   call->err = streams->err;
-  call->began = -1;
   if (start->flags & F_LEAVE_RUNNING) ever_left_running = true;
   live_count += 1;
-  index_call(call);
-  if (!(start->flags & (F_INLINE | F_UNSPOOLED))) unlink_file(start->key, "args");
-  report_started(call, 'A');
-  if (!(start->flags & F_UNSPOOLED)) become_young(call);
-}
-
-#ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
-/* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. */
-static void report_busy(const struct start *start) {
-  unlink_output(start->key);
-  if (begin_frame('B', KEY)) put(start->key, KEY);
-  else not_started(start, ETXTBSY, STAGE_EXEC); /* nobody is there to ask again */
-}
-
-static bool append_accepted(const struct start *start) {
-  static char text[1 + LINE_HEAD + MAX_LINE + 1];
-  text[0] = '\n';
-  memcpy(text + 1, start->accepted, start->accepted_size);
-  return append(text, 1 + (size_t)start->accepted_size);
-}
-
-/* True once it runs, and the call has begun; else what to say of it. */
-static bool try_start(struct call *call, const struct start *start, int *error, uint8_t *stage) {
-  struct streams streams = {-1, -1, -1};
-  int program = -1;
-  pid_t pid = -1;
-  *stage = STAGE_JOURNAL;
-  if (start->accepted_size > 0 && !append_accepted(start)) goto failed;
-  *stage = STAGE_EXEC;
-  if ((program = open_program(start->program)) == -1) goto failed;
-  *stage = STAGE_OPEN;
-  if (!open_streams(start, &streams)) goto failed;
-  if ((pid = fork_function(start, &streams, program)) == -1) {
-    *stage = (uint8_t)child_stage;
-    goto failed;
-  }
-  close(program);
-  close(streams.in);
-  begin_call(call, start, pid, &streams);
-  return true;
-failed:
-  *error = errno;
-  if (program != -1) close(program);
-  close_streams(&streams);
-  return false;
-}
-
-static void start_call(const struct start *start) {
-  int error;
-  uint8_t stage;
-  struct call *call = quitting ? NULL : new_call();
-  if (call == NULL) { /* nothing is on file of it, and nothing need be */
-    not_started(start, EAGAIN, start->accepted_size > 0 ? STAGE_JOURNAL : STAGE_SPAWN);
+  index_pid(call);
+  if (call->wanted != 0) send_signal(call, call->wanted);
+  if (call->flags & F_UNSPOOLED) {
+    report_started(call, 'A');
     return;
   }
-  if (try_start(call, start, &error, &stage)) return;
-  give_back(call);
-  /* Then noded makes the directories again, and the next start shall find them. */
-  if (error == ENOENT && stage == STAGE_JOURNAL && names_at == -1) names_at = monotonic_ms() + RETRY_MS;
-  /* Parts are used up: that start cannot be tried again. */
-  if (error == ETXTBSY && !(start->flags & (F_LAST_TRY | F_PARTS))) report_busy(start);
-  else not_started(start, error, stage);
+  /* In memory a start is written when it is reported, most often with its end. */
+  if (on_disk) give_call(call, JOB_STARTED);
+  else report_started(call, 'A');
+  if (!on_disk && !(call->flags & F_INLINE)) unlink_file(call->key, "args");
+  become_young(call);
 }
 
-/* False for more than a daemon may send. */
-static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
-  if (memcmp(parts.key, key, sizeof parts.key) != 0) {
-    drop_parts();
-    memcpy(parts.key, key, sizeof parts.key);
-    parts.size = 0;
-    parts.fd = memfd_create("args", MFD_CLOEXEC);
-    parts.error = parts.fd == -1 ? errno : 0;
-  }
-  parts.size += size;
-  if (parts.error == 0 && !write_all(parts.fd, bytes, size)) parts.error = errno;
-  return parts.size <= MAX_PARTS;
-}
-#endif
 
 /* ---- ending ---- */
 
@@ -972,38 +932,482 @@ static void write_ended(struct call *call, struct lines *lines, struct written *
   if (written->err == 0) unlink_file(call->key, "err");
 }
 
+static void write_end(struct call *call, struct written *written) {
+  const struct finish *end = &call->finish;
+  char exit_code[16] = "null", signal[32] = "null";
+  struct lines lines;
+  begin_lines(&lines);
+  add_started(&lines, call);
+  if (end->signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(end->code));
+  else snprintf(exit_code, sizeof exit_code, "%d", end->code);
+  begin_line(&lines, call->key, "{\"event\":\"ended\"," MOMENT ",\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", MOMENT_OF(end->at), exit_code, signal, (double)end->usage.user_us / 1e6, (double)end->usage.system_us / 1e6, (unsigned long long)end->usage.max_rss_kib * 1024);
+  write_ended(call, &lines, written);
+}
+
+/* ---- frames in ---- */
+
+struct reader { const uint8_t *at, *end; bool bad; };
+
+static const uint8_t *take(struct reader *reader, size_t size) {
+  if ((size_t)(reader->end - reader->at) < size) {
+    reader->bad = true;
+    return NULL;
+  }
+  reader->at += size;
+  return reader->at - size;
+}
+static uint8_t take_u8(struct reader *reader) {
+  const uint8_t *b = take(reader, 1);
+  return b ? *b : 0;
+}
+static uint32_t take_u32(struct reader *reader) {
+  const uint8_t *b = take(reader, 4);
+  return b ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24 : 0;
+}
+static uint16_t take_u16(struct reader *reader) {
+  const uint8_t *b = take(reader, 2);
+  return b ? (uint16_t)(b[0] | b[1] << 8) : 0;
+}
+static uint64_t take_u64(struct reader *reader) {
+  uint64_t low = take_u32(reader);
+  return low | (uint64_t)take_u32(reader) << 32;
+}
+static char *take_string(struct reader *reader) {
+  const uint8_t *end = memchr(reader->at, '\0', (size_t)(reader->end - reader->at));
+  if (end == NULL) {
+    reader->bad = true;
+    return NULL;
+  }
+  return (char *)take(reader, (size_t)(end - reader->at) + 1);
+}
+static void take_key(struct reader *reader, char *key) {
+  const uint8_t *bytes = take(reader, KEY);
+  key[0] = '\0';
+  if (bytes == NULL) return;
+  for (int i = 0; i < KEY; i++)
+    if (!((bytes[i] >= '0' && bytes[i] <= '9') || (bytes[i] >= 'a' && bytes[i] <= 'f'))) reader->bad = true; /* it becomes a file's name */
+  memcpy(key, bytes, KEY);
+  key[KEY] = '\0';
+}
+
+static bool read_start(struct reader *reader, struct start *start) {
+  memset(start, 0, sizeof *start);
+  take_key(reader, start->key);
+  start->flags = take_u8(reader);
+  start->uid = take_u32(reader);
+  start->gid = take_u32(reader);
+  start->nice = (int32_t)take_u32(reader);
+  start->fsize = take_u64(reader);
+  start->program = take_string(reader);
+  unsigned count = take_u8(reader);
+  if (count > MAX_ENV) reader->bad = true;
+  for (unsigned i = 0; i < count && !reader->bad; i++) start->env[i] = take_string(reader);
+  start->args_size = take_u32(reader);
+  start->args = take(reader, start->args_size);
+  start->accepted_size = take_u16(reader);
+  start->accepted = take(reader, start->accepted_size);
+  bool absolute = start->program != NULL && start->program[0] == '/';
+  return !reader->bad && absolute && start->accepted_size <= LINE_HEAD + MAX_LINE + 1 && reader->at == reader->end;
+}
+
+/* ---- jobs: what may have to wait for the disk of the run directory ---- */
+
+/* A call has one at a time, and what it needs next waits until that is done. It works on a copy: the table is not its thread's. */
+struct job {
+  enum job_kind kind;
+  int32_t slot;
+  struct job *next;
+  struct call call;
+  const struct start *start; /* JOB_OPEN */
+  struct streams streams;
+  struct written written;
+  int error;
+  uint8_t stage;
+  bool again; /* JOB_NOT_STARTED: it will be tried again */
+  bool done;  /* it came to what it should */
+  uint32_t segment;
+  char said[MAX_MESSAGE];
+};
+
+static void add_job(struct job **first, struct job **last, struct job *job) {
+  job->next = NULL;
+  *(*first == NULL ? first : &(*last)->next) = job;
+  *last = job;
+}
+
+/* Of the calls by their slots: touched when used, and in memory not at all. */
+static struct job jobs[MAX_CALLS], segment_job;
+static bool segment_busy;
+static uint32_t next_segment;
+static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t job_came = PTHREAD_COND_INITIALIZER;
+static struct job *first_job, *last_job, *first_done, *last_done;
+static int jobs_done = -1;
+
+static bool append_accepted(const struct start *start) {
+  char text[1 + LINE_HEAD + MAX_LINE + 1];
+  text[0] = '\n';
+  memcpy(text + 1, start->accepted, start->accepted_size);
+  return append(text, 1 + (size_t)start->accepted_size);
+}
+
+static void open_files(struct job *job) {
+  const struct start *start = job->start;
+  int parts_error = job->error;
+  job->stage = STAGE_JOURNAL;
+  job->done = start->accepted_size == 0 || append_accepted(start);
+  if (job->done) {
+    job->stage = STAGE_OPEN;
+    errno = parts_error;
+    job->done = parts_error == 0 && open_streams(start, &job->streams);
+  }
+  job->error = job->done ? 0 : errno;
+}
+
+static void put_started(struct call *call) {
+  struct lines lines;
+  begin_lines(&lines);
+  add_started(&lines, call);
+  append_lines(call->key, &lines);
+  if (!(call->flags & F_INLINE)) unlink_file(call->key, "args");
+}
+
+static void put_not_started(const struct job *job) {
+  const struct call *call = &job->call;
+  if (call->flags & F_UNSPOOLED) return;
+  /* Of a start that could not be put on file nobody knows any more: the daemon refuses it. */
+  if (!job->again && job->stage != STAGE_JOURNAL) write_not_started(call->key, job->error, job->stage, call->finish.at);
+  if (!job->again) unlink_file(call->key, "args");
+  unlink_output(call->key);
+}
+
+static void do_job(struct job *job) {
+  switch (job->kind) {
+    case JOB_OPEN: open_files(job); break;
+    case JOB_STARTED: put_started(&job->call); break;
+    case JOB_NAME: job->done = name_outputs(&job->call, true); break;
+    case JOB_NAME_AGAIN: job->done = name_outputs(&job->call, false); break;
+    case JOB_END: write_end(&job->call, &job->written); break;
+    case JOB_NOT_STARTED: put_not_started(job); break;
+    case JOB_SEGMENT: job->done = use_segment(job->segment); break;
+  }
+}
+
+/* What is done with files in memory, and without files, is done at once. */
+static bool has_to_wait(uint8_t flags) { return on_disk && !(flags & F_UNSPOOLED); }
+
+/* `here` is where it is if it is done at once. */
+static struct job *new_job(const struct call *call, enum job_kind kind, struct job *here) {
+  struct job *job = has_to_wait(call->flags) ? &jobs[call - calls] : here;
+  job->kind = kind;
+  job->slot = (int32_t)(call - calls);
+  job->call = *call;
+  job->streams = (struct streams){-1, -1, -1};
+  job->written.out = job->written.err = 0;
+  job->written.noted = job->again = job->done = false;
+  job->error = 0;
+  job->said[0] = '\0';
+  return job;
+}
+
+static void finish_job(struct job *job);
+
+static void give_job(struct job *job, bool waits) {
+  if (!waits) {
+    do_job(job);
+    finish_job(job);
+    return;
+  }
+  if (job->slot != -1) calls[job->slot].busy = true;
+  jobs_open += 1;
+  pthread_mutex_lock(&jobs_lock);
+  add_job(&first_job, &last_job, job);
+  pthread_cond_signal(&job_came);
+  pthread_mutex_unlock(&jobs_lock);
+}
+
+static void give_call(struct call *call, enum job_kind kind) {
+  if (call->busy) {
+    call->after |= (uint8_t)(1 << kind);
+    return;
+  }
+  struct job here;
+  give_job(new_job(call, kind, &here), has_to_wait(call->flags));
+}
+
+/* Its number is told once it is appended to. */
+static void give_segment(uint32_t number) {
+  if (segment_busy) {
+    next_segment = number;
+    return;
+  }
+  segment_busy = true;
+  segment_job.kind = JOB_SEGMENT;
+  segment_job.slot = -1;
+  segment_job.segment = number;
+  segment_job.said[0] = '\0';
+  give_job(&segment_job, on_disk);
+}
+
+static void fail_start(struct call *call, int error, uint8_t stage) {
+  /* Then noded makes the directories again, and the next start shall find them. */
+  if (error == ENOENT && stage == STAGE_JOURNAL && names_at == -1) names_at = monotonic_ms() + RETRY_MS;
+  call->finish.at = moment_now();
+  struct job here, *job = new_job(call, JOB_NOT_STARTED, &here);
+  job->error = error;
+  job->stage = stage;
+  /* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. Parts are used up. */
+  job->again = error == ETXTBSY && !(call->flags & (F_LAST_TRY | F_PARTS)) && daemon_fd != -1;
+  give_job(job, has_to_wait(call->flags));
+}
+
+/* The program is looked at last: what is checked shall be what runs. */
+static bool run_start(struct call *call, const struct start *start, const struct streams *streams, int *error, uint8_t *stage) {
+  int program = open_program(start->program);
+  if (program == -1) {
+    *error = errno;
+    *stage = STAGE_EXEC;
+    return false;
+  }
+  pid_t pid = fork_function(start, streams, program);
+  *error = errno;
+  *stage = (uint8_t)child_stage;
+  close(program);
+  if (pid == -1) return false;
+  close(streams->in);
+  begin_call(call, start, pid, streams);
+  return true;
+}
+
+/* The job's place may be taken by the call's next one. */
+static void finish_open(struct call *call, const struct job *job) {
+  const struct start *start = job->start;
+  struct streams streams = job->streams;
+  int error = job->error;
+  uint8_t stage = job->stage;
+  bool is_open = job->done, waited = has_to_wait(call->flags);
+  if (is_open && quitting) {
+    is_open = false;
+    error = EAGAIN;
+    stage = STAGE_SPAWN;
+  }
+  if (!is_open || !run_start(call, start, &streams, &error, &stage)) {
+    close_streams(&streams);
+    fail_start(call, error, stage);
+  }
+  if (waited) free((void *)start);
+}
+
+static void finish_not_started(struct call *call, const struct job *job) {
+  static const struct written nothing;
+  if (!job->again) {
+    report_ended(call->key, KIND_NOT_STARTED, job->error, job->stage, call->finish.at, (struct usage){0}, &nothing);
+  } else if (begin_frame('B', KEY)) {
+    put(call->key, KEY);
+  } else { /* nobody is there to ask again */
+    fail_start(call, job->error, job->stage);
+    return;
+  }
+  drop_call(call);
+}
+
+static void finish_end(struct call *call, const struct job *job) {
+  const struct finish *end = &call->finish;
+  if (call->out != -1) close(call->out);
+  if (call->err != -1) close(call->err);
+  call->out = call->err = -1;
+  report_ended(call->key, end->signaled ? KIND_SIGNALED : KIND_EXITED, end->code, STAGE_NONE, end->at, end->usage, &job->written);
+}
+
+static void finish_segment(const struct job *job) {
+  uint32_t next = next_segment;
+  segment_busy = false;
+  next_segment = 0;
+  if (job->done && begin_frame('G', 4)) put_u32(job->segment);
+  if (next != 0) give_segment(next);
+}
+
+static void finish_job(struct job *job) {
+  struct call *call = &calls[job->slot == -1 ? 0 : job->slot];
+  if (job->said[0] != '\0') message("%s", job->said);
+  if (job->kind == JOB_SEGMENT) {
+    finish_segment(job);
+    return;
+  }
+  call->busy = false;
+  if (job->kind == JOB_OPEN) {
+    finish_open(call, job);
+    return;
+  }
+  if (job->kind == JOB_NOT_STARTED) {
+    finish_not_started(call, job);
+    return;
+  }
+  uint8_t after = call->after;
+  call->after = 0;
+  call->out = job->call.out;
+  call->err = job->call.err;
+  call->unwritten = job->call.unwritten;
+  if (job->kind == JOB_STARTED) report_started(call, 'A');
+  else if (job->kind == JOB_END) finish_end(call, job);
+  else if (!job->done) rename_at = monotonic_ms() + RENAME_MS;
+  /* What is to be done at an end includes the rest. */
+  for (int kind = JOB_END; kind >= JOB_NAME && after != 0; kind--)
+    if (after & 1 << kind) {
+      give_call(call, (enum job_kind)kind);
+      return;
+    }
+}
+
+/* As far as there is room to tell of it. */
+static void take_done(void) {
+  uint64_t count;
+  if (read(jobs_done, &count, sizeof count) == -1) return;
+  for (;;) {
+    if (!out_room()) {
+      count = 1;
+      if (write(jobs_done, &count, sizeof count) == -1) _exit(70);
+      return;
+    }
+    pthread_mutex_lock(&jobs_lock);
+    struct job *job = first_done;
+    if (job != NULL) first_done = job->next;
+    pthread_mutex_unlock(&jobs_lock);
+    if (job == NULL) return;
+    jobs_open -= 1;
+    finish_job(job);
+  }
+}
+
+__attribute__((noreturn)) static void *do_jobs(void *unused) {
+  const uint64_t one = 1;
+  (void)unused;
+  for (;;) {
+    pthread_mutex_lock(&jobs_lock);
+    while (first_job == NULL) pthread_cond_wait(&job_came, &jobs_lock);
+    struct job *job = first_job;
+    first_job = job->next;
+    pthread_mutex_unlock(&jobs_lock);
+    said_by_job = job->said;
+    do_job(job);
+    pthread_mutex_lock(&jobs_lock);
+    add_job(&first_done, &last_done, job);
+    pthread_mutex_unlock(&jobs_lock);
+    if (write(jobs_done, &one, sizeof one) == -1 && errno != EAGAIN) _exit(70);
+  }
+}
+
+/* False with errno. */
+static bool start_thread(void) {
+  struct statfs stat;
+  pthread_t thread;
+  if (fstatfs(run_dir, &stat) == -1) return false;
+  on_disk = (uint32_t)stat.f_type != TMPFS && (uint32_t)stat.f_type != RAMFS;
+  if (!on_disk) return true;
+  jobs_done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (jobs_done == -1) return false;
+  errno = pthread_create(&thread, NULL, do_jobs, NULL);
+  return errno == 0;
+}
+
+#ifndef NODED_FORKER_FUZZ /* the fuzzer reads frames and starts nothing */
+/* Takes a place in the table, until its process runs or it has failed. */
+static struct call *begin_start(const struct start *start) {
+  struct call *call = quitting ? NULL : new_call();
+  if (call == NULL) return NULL;
+  memcpy(call->key, start->key, sizeof call->key);
+  call->flags = start->flags;
+  call->state = OPENING;
+  call->quiet = call->after = call->wanted = 0;
+  call->unwritten = call->busy = false;
+  call->pid = 0;
+  call->out = call->err = -1;
+  call->began = -1;
+  index_key(call);
+  return call;
+}
+
+/* There is no place for it. What it has on a disk stays until it is forgotten: nothing here could wait for that. */
+static void refuse_start(const struct start *start) {
+  static const struct written nothing;
+  struct moment now = moment_now();
+  bool on_file = start->accepted_size == 0 && !(start->flags & F_UNSPOOLED);
+  if (on_file && !on_disk) {
+    write_not_started(start->key, EAGAIN, STAGE_SPAWN, now);
+    unlink_file(start->key, "args");
+  }
+  drop_parts();
+  report_ended(start->key, KIND_NOT_STARTED, EAGAIN, start->accepted_size > 0 ? STAGE_JOURNAL : STAGE_SPAWN, now, (struct usage){0}, &nothing);
+}
+
+/* A start and the frame that its strings point into. */
+struct kept_start { struct start start; uint8_t frame[]; };
+
+static const struct start *keep_start(const uint8_t *frame, size_t size) {
+  struct kept_start *kept = malloc(sizeof *kept + size);
+  if (kept == NULL) return NULL;
+  memcpy(kept->frame, frame, size);
+  struct reader reader = {kept->frame + 1, kept->frame + size, false};
+  read_start(&reader, &kept->start);
+  return &kept->start;
+}
+
+static void start_call(const struct start *start, const uint8_t *frame, size_t size) {
+  struct call *call = begin_start(start);
+  if (call == NULL) {
+    refuse_start(start);
+    return;
+  }
+  struct job here, *job = new_job(call, JOB_OPEN, &here);
+  if (start->flags & F_PARTS) {
+    job->streams.in = args_in_parts(start);
+    if (job->streams.in == -1) job->error = errno;
+  }
+  job->start = has_to_wait(call->flags) ? keep_start(frame, size) : start;
+  if (job->start != NULL) {
+    give_job(job, has_to_wait(call->flags));
+    return;
+  }
+  close_streams(&job->streams);
+  fail_start(call, ENOMEM, STAGE_SPAWN);
+}
+
+/* False for more than a daemon may send. */
+static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
+  if (memcmp(parts.key, key, sizeof parts.key) != 0) {
+    drop_parts();
+    memcpy(parts.key, key, sizeof parts.key);
+    parts.size = 0;
+    parts.fd = memfd_create("args", MFD_CLOEXEC);
+    parts.error = parts.fd == -1 ? errno : 0;
+  }
+  parts.size += size;
+  if (parts.error == 0 && !write_all(parts.fd, bytes, size)) parts.error = errno;
+  return parts.size <= MAX_PARTS;
+}
+#endif
+
 static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec; }
 
 static void end_call(struct call *call, int status, const struct rusage *rusage) {
-  static struct written written;
-  struct moment now = moment_now();
+  static const struct written nothing;
   bool signaled = WIFSIGNALED(status);
-  int code = signaled ? WTERMSIG(status) : WEXITSTATUS(status);
-  struct usage usage = {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss};
+  call->finish = (struct finish){signaled ? WTERMSIG(status) : WEXITSTATUS(status), signaled, moment_now(), {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss}};
   if (call->began != -1) leave_young(call);
-  written.out = written.err = 0;
-  written.noted = false;
-  if (call->flags & F_UNSPOOLED) {
-    send_output(call, 1, call->out);
-    send_output(call, 2, call->err);
-  } else {
-    char exit_code[16] = "null", signal[32] = "null";
-    struct lines lines;
-    begin_lines(&lines);
-    add_started(&lines, call);
-    if (signaled) snprintf(signal, sizeof signal, "\"%s\"", signal_name(code));
-    else snprintf(exit_code, sizeof exit_code, "%d", code);
-    begin_line(&lines, call->key, "{\"event\":\"ended\"," MOMENT ",\"exit_code\":%s,\"signal\":%s,\"user_seconds\":%.6f,\"system_seconds\":%.6f,\"max_rss_bytes\":%llu", MOMENT_OF(now), exit_code, signal, (double)usage.user_us / 1e6, (double)usage.system_us / 1e6, (unsigned long long)usage.max_rss_kib * 1024);
-    write_ended(call, &lines, &written);
-  }
-  if (call->out != -1) close(call->out);
-  if (call->err != -1) close(call->err);
-  report_ended(call->key, signaled ? KIND_SIGNALED : KIND_EXITED, code, STAGE_NONE, now, usage, &written);
   call->state = ENDED;
   call->quiet = 0;
   live_count -= 1;
   call->next_ended = ended_calls;
   ended_calls = (int32_t)(call - calls);
+  if (!(call->flags & F_UNSPOOLED)) {
+    give_call(call, JOB_END);
+    return;
+  }
+  send_output(call, 1, call->out);
+  send_output(call, 2, call->err);
+  struct job here, *job = new_job(call, JOB_END, &here);
+  job->written = nothing;
+  finish_end(call, job);
 }
 
 static void sweep_soon(void) {
@@ -1193,7 +1597,7 @@ static void sweep(void) {
   bool killed, looked = look_at_children(&killed);
   for (int32_t *link = &ended_calls; looked && *link != -1;) {
     struct call *call = &calls[*link];
-    if (++call->quiet < 2) {
+    if (++call->quiet < 2 || call->busy) {
       link = &call->next_ended;
     } else {
       *link = call->next_ended;
@@ -1210,81 +1614,13 @@ static void sweep(void) {
   sweep_at = killed || !looked || ended_calls != -1 ? monotonic_ms() + sweep_pause : -1;
 }
 
-/* ---- frames in ---- */
-
-struct reader { const uint8_t *at, *end; bool bad; };
-
-static const uint8_t *take(struct reader *reader, size_t size) {
-  if ((size_t)(reader->end - reader->at) < size) {
-    reader->bad = true;
-    return NULL;
-  }
-  reader->at += size;
-  return reader->at - size;
-}
-static uint8_t take_u8(struct reader *reader) {
-  const uint8_t *b = take(reader, 1);
-  return b ? *b : 0;
-}
-static uint32_t take_u32(struct reader *reader) {
-  const uint8_t *b = take(reader, 4);
-  return b ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24 : 0;
-}
-static uint16_t take_u16(struct reader *reader) {
-  const uint8_t *b = take(reader, 2);
-  return b ? (uint16_t)(b[0] | b[1] << 8) : 0;
-}
-static uint64_t take_u64(struct reader *reader) {
-  uint64_t low = take_u32(reader);
-  return low | (uint64_t)take_u32(reader) << 32;
-}
-static char *take_string(struct reader *reader) {
-  const uint8_t *end = memchr(reader->at, '\0', (size_t)(reader->end - reader->at));
-  if (end == NULL) {
-    reader->bad = true;
-    return NULL;
-  }
-  return (char *)take(reader, (size_t)(end - reader->at) + 1);
-}
-static void take_key(struct reader *reader, char *key) {
-  const uint8_t *bytes = take(reader, KEY);
-  key[0] = '\0';
-  if (bytes == NULL) return;
-  for (int i = 0; i < KEY; i++)
-    if (!((bytes[i] >= '0' && bytes[i] <= '9') || (bytes[i] >= 'a' && bytes[i] <= 'f'))) reader->bad = true; /* it becomes a file's name */
-  memcpy(key, bytes, KEY);
-  key[KEY] = '\0';
-}
-
-static bool read_start(struct reader *reader, struct start *start) {
-  memset(start, 0, sizeof *start);
-  take_key(reader, start->key);
-  start->flags = take_u8(reader);
-  start->uid = take_u32(reader);
-  start->gid = take_u32(reader);
-  start->nice = (int32_t)take_u32(reader);
-  start->fsize = take_u64(reader);
-  start->program = take_string(reader);
-  unsigned count = take_u8(reader);
-  if (count > MAX_ENV) reader->bad = true;
-  for (unsigned i = 0; i < count && !reader->bad; i++) start->env[i] = take_string(reader);
-  start->args_size = take_u32(reader);
-  start->args = take(reader, start->args_size);
-  start->accepted_size = take_u16(reader);
-  start->accepted = take(reader, start->accepted_size);
-  bool absolute = start->program != NULL && start->program[0] == '/';
-  return !reader->bad && absolute && start->accepted_size <= LINE_HEAD + MAX_LINE + 1 && reader->at == reader->end;
-}
+/* ---- what the daemon asks for ---- */
 
 static void signal_call(const char *key, uint8_t what) {
   struct call *call = call_of_key(key);
-  if (call == NULL || call->state != RUNNING) return; /* its end is on the way to the daemon */
-  if (what == 2) {
-    kill(-call->pid, SIGKILL);
-    return;
-  }
-  kill(-call->pid, SIGTERM);
-  kill(-call->pid, SIGCONT);
+  if (call == NULL || call->state == ENDED) return; /* its end is on the way to the daemon */
+  if (call->state == RUNNING) send_signal(call, what);
+  else if (call->wanted < what) call->wanted = what;
 }
 
 static void quit(void) {
@@ -1304,7 +1640,7 @@ static bool handle_frame(const uint8_t *bytes, size_t size) {
     case 'S':
       /* A key that is in use would mean another call's files. */
       if (!read_start(&reader, &start) || call_of_key(start.key) != NULL) return false;
-      start_call(&start);
+      start_call(&start, bytes, size);
       return true;
     case 'P':
       take_key(&reader, key);
@@ -1318,7 +1654,7 @@ static bool handle_frame(const uint8_t *bytes, size_t size) {
     case 'G': {
       uint32_t number = take_u32(&reader);
       if (reader.bad || reader.at != reader.end) return false;
-      use_segment(number);
+      give_segment(number);
       return true;
     }
     case 'Q':
@@ -1521,20 +1857,21 @@ static int next_timeout(void) {
 }
 
 static bool is_done(void) {
-  bool nothing_left = live_count == 0 && (ended_calls == -1 || blind_sweeps >= BLIND_SWEEPS);
+  bool nothing_left = live_count == 0 && jobs_open == 0 && (ended_calls == -1 || blind_sweeps >= BLIND_SWEEPS);
   return nothing_left && (quitting || (daemon_fd == -1 && monotonic_ms() - idle_since >= IDLE_MS));
 }
 
 static void run(void) {
   while (!is_done()) {
-    struct pollfd fds[3] = {{child_signals, POLLIN, 0}, {daemon_fd, POLLIN, 0}, {daemon_fd == -1 ? listener : -1, POLLIN, 0}};
+    /* Another daemon would not hear what the jobs of before it come to. */
+    struct pollfd fds[4] = {{child_signals, POLLIN, 0}, {daemon_fd, POLLIN, 0}, {daemon_fd == -1 && jobs_open == 0 ? listener : -1, POLLIN, 0}, {jobs_done, POLLIN, 0}};
     if (has_report()) fds[1].events |= POLLOUT;
     /* A daemon that does not read gets no more to read: then nothing is reaped and nothing is taken. */
     if (!out_room()) {
-      fds[0].fd = -1;
+      fds[0].fd = fds[3].fd = -1;
       fds[1].events = POLLOUT;
     }
-    if (poll(fds, 3, next_timeout()) == -1 && errno != EINTR && errno != EAGAIN && errno != ENOMEM) _exit(70);
+    if (poll(fds, 4, next_timeout()) == -1 && errno != EINTR && errno != EAGAIN && errno != ENOMEM) _exit(70);
     if (fds[0].revents) {
       struct signalfd_siginfo info[8];
       while (read(child_signals, info, sizeof info) > 0) {}
@@ -1543,6 +1880,7 @@ static void run(void) {
     if (fds[0].revents || reap_again || (reap_at != -1 && monotonic_ms() >= reap_at)) reap();
     if (daemon_fd != -1 && in_size > 0 && !handle_input()) refuse_daemon("malformed frame");
     if (fds[1].revents) read_daemon();
+    if (fds[3].revents) take_done();
     if (fds[2].revents && daemon_fd == -1) accept_daemon();
     settle_due();
     if (rename_at != -1 && monotonic_ms() >= rename_at) name_again();
@@ -1603,6 +1941,7 @@ int main(int argc, char **argv) {
   if (!lock_directory("calls", &calls_dir, &calls_name) || !take_lock_file()) fail(errno == EWOULDBLOCK ? "another fork server has this run directory" : "lock");
   if (!listen_for_daemons()) fail("forker.sock");
   if (chdir("/") == -1) fail("/");
+  if (!start_thread()) fail("thread");
   idle_since = names_at = monotonic_ms();
   if (says_ready) {
     if (write(ready, "r", 1) != 1) fail("ready");

@@ -5,18 +5,19 @@
 #define NODED_FORKER_FUZZ
 
 struct start;
-static void start_call(const struct start *start);
+static void start_call(const struct start *start, const unsigned char *frame, unsigned long size);
 static _Bool add_part(const char *key, const unsigned char *bytes, unsigned long size);
 
 #include "../../libexec/noded-forker.c"
 
 static volatile size_t seen;
 
-static void start_call(const struct start *start) {
+static void start_call(const struct start *start, const uint8_t *frame, size_t size) {
   seen += strlen(start->key) + strlen(start->program);
   for (int i = 0; start->env[i] != NULL; i++) seen += strlen(start->env[i]);
   for (uint32_t i = 0; i < start->args_size; i++) seen += start->args[i];
   for (uint16_t i = 0; i < start->accepted_size; i++) seen += start->accepted[i];
+  for (size_t i = 0; i < size; i++) seen += frame[i];
 }
 
 static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
