@@ -3,7 +3,7 @@ import type {Moment} from '../base/boot-clock';
 import {monotonicMs} from '../base/duration';
 import {limits} from '../base/limits';
 import type {SpawnSink} from '../call/spawner';
-import type {StartFrame} from './fork-frames';
+import type {EndedFrame, OutputFrame, StartFrame} from './fork-frames';
 
 /** A call that the fork server has. */
 export interface Running {
@@ -34,6 +34,24 @@ export interface LiveCall {
   readonly startTime: number;
   /** Null if its fork server does not say. */
   readonly at: Moment | null;
+}
+
+/** What a fork server tells of the ends of calls that nobody has taken over yet. */
+export class EarlyEnds {
+  private readonly frames = new Map<string, (EndedFrame | OutputFrame)[]>();
+
+  add(frame: EndedFrame | OutputFrame): void {
+    const those = this.frames.get(frame.key);
+    if (those === undefined) this.frames.set(frame.key, [frame]);
+    else those.push(frame);
+  }
+
+  /** Gives them in their order, and forgets them. */
+  take(key: string): readonly (EndedFrame | OutputFrame)[] {
+    const those = this.frames.get(key) ?? [];
+    this.frames.delete(key);
+    return those;
+  }
 }
 
 /** Calls that ended lately: their fork server may have died after that, and before it had killed what they left behind. */

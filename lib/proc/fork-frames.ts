@@ -43,7 +43,7 @@ export type ForkerFrame =
   | {readonly type: 'welcome'; readonly version: number; readonly pid: number}
   | LiveFrame<'live'>
   | LiveFrame<'started'>
-  | {readonly type: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Buffer}
+  | OutputFrame
   | EndedFrame
   | {readonly type: 'busy'; readonly key: string}
   | {readonly type: 'segment'; readonly number: number}
@@ -57,6 +57,14 @@ interface LiveFrame<T> {
   readonly startTime: number;
   /** Null if the fork server does not say. */
   readonly at: Moment | null;
+}
+
+/** What a function wrote that had no files. */
+export interface OutputFrame {
+  readonly type: 'output';
+  readonly key: string;
+  readonly stream: 'stdout' | 'stderr';
+  readonly bytes: Buffer;
 }
 
 export interface EndedFrame extends Moment {

@@ -7,6 +7,7 @@ import {readFileSync, readdirSync} from 'node:fs';
 import {connect} from 'node:net';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
+import {setTimeout as pause} from 'node:timers/promises';
 import {Alarm} from '../base/alarm';
 import {monotonicMs} from '../base/duration';
 import {errnoOf, isExhausted} from '../base/errors';
@@ -108,6 +109,13 @@ function startForkServer({program, runDir, env = {}}: ForkServerProgram): Promis
       resolve();
     });
   });
+}
+
+/** Resolves when it has closed the connection, with true; or does not do so in time. */
+export function closes(socket: Socket): Promise<boolean> {
+  // Not events.once(): that rejects if the connection breaks, which is an end too.
+  const closed = new Promise<boolean>((resolve) => socket.once('close', () => resolve(true)));
+  return Promise.race([closed, pause(limits.closeGraceMs, false, {ref: false})]);
 }
 
 /** Connects to the fork server of the run directory, and starts one if there is none. */

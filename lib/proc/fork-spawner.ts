@@ -12,12 +12,12 @@ import {limits} from '../base/limits';
 import type {KnownSizes} from '../base/outcome';
 import type {FunctionProcess, SpawnRequest, SpawnSink, Spawner} from '../call/spawner';
 import {environment} from './environment';
-import {RecentEnds, newRunning} from './fork-call';
+import {EarlyEnds, RecentEnds, newRunning} from './fork-call';
 import type {LiveCall, Running} from './fork-call';
 import {settle} from './fork-settlement';
 import {FrameReader, frameVersion, isKnownVersion, maxInlineArgsBytes, writeQuit, writeSegment, writeSignal, writeStart, writesLog} from './fork-frames';
-import type {EndedFrame, ForkerFrame} from './fork-frames';
-import {isWithoutForkServer, reachForkServer} from './fork-server';
+import type {EndedFrame, ForkerFrame, OutputFrame} from './fork-frames';
+import {closes, isWithoutForkServer, reachForkServer} from './fork-server';
 import type {ForkServerProgram} from './fork-server';
 import {EarlierForker} from './earlier-forker';
 import {endingOfProcess} from './ending';
@@ -44,8 +44,7 @@ export class ForkSpawner implements Spawner {
   private readonly running = new Map<string, Running>();
   private readonly live = new Map<string, LiveCall>();
   private readonly names = new Set<string>();
-  /** Ends of calls that nobody has taken over yet. */
-  private readonly early = new Map<string, EndedFrame>();
+  private readonly early = new EarlyEnds();
   private readonly recentEnds = new RecentEnds();
   private outgoing: Buffer[] = [];
   private closing = false;
@@ -87,9 +86,8 @@ export class ForkSpawner implements Spawner {
     const live = this.live.get(key);
     const running: Running = {...newRunning({key, leaveRunning, maxOutputBytes, spooled: true, sink, start: null}), ...(live && {pid: live.pid, startTime: live.startTime})};
     this.running.set(key, running);
-    const ended = this.early.get(key);
-    this.early.delete(key);
-    if (ended !== undefined) setImmediate(() => void this.ended(running, ended));
+    const early = this.early.take(key);
+    if (early.length > 0) setImmediate(() => early.forEach((frame) => this.tell(running, frame)));
     // Its fork server died meanwhile, and another one is here; otherwise it is seen to when there is one.
     else if (this.socket !== null && !this.live.has(key)) setImmediate(() => void this.settle([running]));
     return this.processOf(running);
@@ -101,7 +99,7 @@ export class ForkSpawner implements Spawner {
     const {socket} = this;
     if (socket === null || socket.destroyed) return;
     this.send(writeQuit());
-    if (!(await this.closes(socket))) this.options.log.warn({}, 'the fork server does not end');
+    if (!(await closes(socket))) this.options.log.warn({}, 'the fork server does not end');
   }
 
   /** Leaves the fork server alone with its calls. What was sent to it still reaches it. */
@@ -111,14 +109,8 @@ export class ForkSpawner implements Spawner {
     if (socket === null || socket.destroyed) return;
     this.flush();
     socket.end();
-    await this.closes(socket);
+    await closes(socket);
     socket.destroy();
-  }
-
-  private closes(socket: Socket): Promise<boolean> {
-    // Not events.once(): that rejects if the connection breaks, which is an end too.
-    const closed = new Promise<boolean>((resolve) => socket.once('close', () => resolve(true)));
-    return Promise.race([closed, pause(limits.closeGraceMs, false, {ref: false})]);
   }
 
   private processOf(running: Running): FunctionProcess {
@@ -195,11 +187,15 @@ export class ForkSpawner implements Spawner {
     }
     const running = this.running.get(frame.key);
     if (running === undefined) {
-      if (frame.type === 'ended') this.early.set(frame.key, frame);
+      if (frame.type === 'ended' || frame.type === 'output') this.early.add(frame);
     } else if (frame.type === 'started') this.started(running, frame);
-    else if (frame.type === 'output') running[frame.stream] = frame.bytes;
     else if (frame.type === 'busy') this.tryLater(running);
-    else void this.ended(running, frame);
+    else this.tell(running, frame);
+  }
+
+  private tell(running: Running, frame: EndedFrame | OutputFrame): void {
+    if (frame.type === 'ended') void this.ended(running, frame);
+    else running[frame.stream] = frame.bytes;
   }
 
   /** Before any start: no line goes to a segment that is read no more. */
@@ -251,11 +247,13 @@ export class ForkSpawner implements Spawner {
     if (!leaveRunning) this.recentEnds.add(key);
     const {exitCode, signal, errno, stage, atMs, boot, noted} = frame;
     if (errno !== null && stage === 'journal') return running.sink.refused(spool.refusal(key, errno), errno);
-    if (!spooled) spool.keepUnspooled(key, {stdout, stderr});
+    // One of an earlier daemon may have run without files too.
+    const hasFiles = spooled && stdout.length + stderr.length === 0;
+    if (!hasFiles) spool.keepUnspooled(key, {stdout, stderr});
     if (noted !== null) spool.keepNoted(key, noted);
     const ended = errno === null ? {exitCode, signal, atMs, boot} : {errno, stage, atMs, boot};
     this.earlier?.ended(running, ended, frame);
-    const sizes: KnownSizes = spooled ? {...frame, inJournal: noted !== null} : spool.sizes(key);
+    const sizes: KnownSizes = hasFiles ? {...frame, inJournal: noted !== null} : spool.sizes(key);
     running.sink.ended(await endingOfProcess(key, ended, sizes, this.endingOptions(running)));
   }
 

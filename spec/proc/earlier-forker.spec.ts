@@ -31,13 +31,14 @@ describe('a fork server of before the log', () => {
   let socket: Socket;
   let heard: Buffer;
   let spawner: ForkSpawner;
-  const log = {info: () => {}, warn: () => {}};
+  let warnings: string[];
+  const log = {info: () => {}, warn: (_fields: object, message: string) => void warnings.push(message)};
   const [live] = [drawKey()];
 
   beforeEach(async () => {
     runDir = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-earlier-')));
     spool = new Spool({runDir, minFreeBytes: 0, log});
-    heard = Buffer.alloc(0);
+    [heard, warnings] = [Buffer.alloc(0), []];
     server = createServer((connection) => {
       socket = connection;
       connection.on('data', (chunk) => (heard = Buffer.concat([heard, chunk])));
@@ -102,6 +103,21 @@ describe('a fork server of before the log', () => {
     expect(recordOnFile(runDir, live)).to.nested.include({'ended.signal': 'SIGKILL'});
     expect(fs.existsSync(journal(live))).to.equal(false);
   });
+
+  for (const when of ['before', 'after'] as const) {
+    it(`gives the output of a call without files, whose end comes ${when} the call is taken over`, async () => {
+      let ending: Ending | null = null;
+      const adopt = (): void => void spawner.adopt(live, functionSpec(), {started: () => {}, ended: (its) => void (ending = its), refused: () => {}});
+      if (when === 'after') adopt();
+      const output = (stream: number, text: string): Buffer => frame('O', Buffer.from(live), Buffer.from([stream]), Buffer.from(text));
+      socket.write(Buffer.concat([output(1, '[7]'), output(2, 'note'), ended(live, 0, 0, 0, null), frame('M', Buffer.from('it has ended'))]));
+      await until('that was read', () => warnings.some((warning) => warning.includes('it has ended')));
+      if (when === 'before') adopt();
+      expect(await until('it has ended', () => ending ?? false)).to.include({kind: 'exited', exitCode: 0, output: 'json', stdoutBytes: 3, stderrBytes: 4});
+      expect(spool.hasUnspooled(live)).to.equal(true);
+      expect([spool.read(live, 'stdout', 0, 9), spool.read(live, 'stderr', 0, 9)].map(String)).to.deep.equal(['[7]', 'note']);
+    });
+  }
 
   it('that lost what a function wrote has that put into the log', async () => {
     const key = drawKey();
