@@ -4,33 +4,28 @@
  * Only the oldest segment is ever removed, once what is still wanted of it stands in the newest: so no line of a call
  * outlives its tombstone.
  */
-import {closeSync, constants, fstatSync, openSync, writeSync} from 'node:fs';
+import {fstatSync} from 'node:fs';
 import {join} from 'node:path';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {inSlices} from '../call/slices';
+import {closeFile, doNow} from './disk-work';
+import type {DiskWork, Work} from './disk-work';
+import {LineQueue} from './line-queue';
 import {linesOf, logVersion, sealLine, segmentHead} from './log-lines';
 import type {LogLine} from './log-lines';
 import {Traces} from './log-scan';
+import {NewestSegment, removedLog} from './newest-segment';
 import {RunDirError, makePrivateDirectory} from './run-dir';
 import {SegmentFiles} from './segment-files';
 import {SegmentSync} from './segment-sync';
 import type {Newest} from './segment-sync';
 
-const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY} = constants;
-
-const systemError = (code: string, message: string): Error => Object.assign(new Error(`${code}: ${message}`), {code});
-
-/** Of one write: a line must not be cut in two by somebody else's. */
-function writeWhole(fd: number, bytes: Buffer): void {
-  const written = bytes.length === 0 ? 0 : writeSync(fd, bytes);
-  if (written < bytes.length) throw systemError('ENOSPC', `only ${written} of ${bytes.length} bytes were written`);
-}
-
 export interface CallLogOptions {
   readonly runDir: string;
   /** What was written can be waited for until it is on disk (`durable` of noded.conf(5)). */
   readonly durable?: boolean;
+  readonly disk: DiskWork;
   readonly log: {warn(fields: object, message: string): void};
 }
 
@@ -45,9 +40,8 @@ export class CallLog {
   private readonly files: SegmentFiles;
   /** Sizes of the segments by their numbers, the oldest first; that of the newest is as it was at the last look. */
   private readonly segments = new Map<number, number>();
-  private newest = 0;
-  private fd = -1;
-  private queue: string[] = [];
+  private readonly newest: NewestSegment;
+  private readonly queue: LineQueue;
   private readonly sync: SegmentSync | null;
   private wanted: Wanted | null = null;
   /** One after the other: what reads all segments, and what removes one. */
@@ -59,13 +53,19 @@ export class CallLog {
 
   constructor(private readonly options: CallLogOptions) {
     this.files = new SegmentFiles(join(options.runDir, 'log'));
-    this.sync = options.durable === true ? new SegmentSync(this.files.directory, () => this.newestToSync()) : null;
+    const sync = options.durable === true ? new SegmentSync(this.files.directory, () => this.newestToSync()) : null;
+    this.sync = sync;
+    this.newest = new NewestSegment(this.files, function* (number, fd) {
+      if (sync === null) yield* closeFile(fd);
+      else sync.retire(number, fd);
+    });
+    this.queue = new LineQueue(options, (lines) => this.write(lines));
     this.open();
   }
 
   /** The number of the newest segment: the one that is appended to. */
   get current(): number {
-    return this.newest;
+    return this.newest.number;
   }
 
   /** Bytes of all segments. */
@@ -77,30 +77,30 @@ export class CallLog {
 
   /** Appends a line in this turn of the loop, together with the others that come in it. A failure is logged and survived. */
   append(key: string, json: string): void {
-    if (this.queue.push(sealLine(key, json)) === 1) setImmediate(() => this.flush());
+    this.queue.add(sealLine(key, json));
   }
 
-  /** Appends lines of one call now, after what waits. Throws the system's error; they are not on file then. */
+  /** Appends lines of one call as soon as it can be, after what waits. `done` is told the system's error; then they are not on file. */
+  put(key: string, lines: readonly string[], done: (error: Error | null) => void): void {
+    this.queue.put(lines.map((json) => sealLine(key, json)).join(''), done);
+  }
+
+  /** Appends lines of one call before this returns. Throws the system's error; they are not on file then. */
   appendNow(key: string, lines: readonly string[]): void {
     this.flush();
-    this.write(Buffer.from(lines.map((json) => sealLine(key, json)).join('')));
+    doNow(this.write(Buffer.from(lines.map((json) => sealLine(key, json)).join(''))));
   }
 
   /** Appends what waits. */
   flush(): void {
-    if (this.queue.length === 0) return;
-    const lines = Buffer.from(this.queue.join(''));
-    this.queue = [];
-    try {
-      this.write(lines);
-    } catch (error) {
-      this.options.log.warn({errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
-    }
+    this.queue.flush();
   }
 
-  /** Resolves once all lines that were appended until now are on disk, the fork server's too; at once if nobody asked for that. */
+  /** Resolves once all lines that were appended until now are on file; and if that was asked for, on disk, the fork server's too. Rejects with the error of a sync. */
   onDisk(): Promise<void> {
-    return this.sync?.done() ?? Promise.resolve();
+    if (this.sync !== null) return this.sync.done();
+    this.flush();
+    return this.options.disk.passed();
   }
 
   /** The fork server appends to this segment now, and to no older one; `Infinity` if there is none. */
@@ -118,34 +118,28 @@ export class CallLog {
   async readAll(take: (line: LogLine) => void): Promise<void> {
     await this.inTurn(async () => {
       this.flush();
-      for (const {number, content} of this.contents()) await inSlices(this.linesOf(number, content), take);
+      await this.options.disk.passed();
+      for (const number of this.segments.keys()) await inSlices(this.linesOf(number, this.contentOf(number)), take);
     });
   }
 
   /** What all its lines are about, by the key of the call, without reading them. */
   scan(): Traces {
     const traces = new Traces();
-    for (const {number, content} of this.contents()) {
+    for (const number of this.segments.keys()) {
       let damaged = 0;
-      traces.scan(number, content, () => (damaged += 1));
+      traces.scan(number, this.contentOf(number), () => (damaged += 1));
       this.tellOfDamage(number, damaged);
     }
     return traces;
   }
 
   /** What the fork server appends is not seen here: begins a new segment if it is time to. */
-  look(): void {
-    const {size} = fstatSync(this.fd);
-    this.segments.set(this.newest, size);
-    if (size > limits.segmentBytes) this.roll();
+  *look(): Work<void> {
+    yield* this.grown(yield* this.newest.size());
   }
 
-  /** Gives each segment, the oldest first. One that cannot be read is told of. */
-  private *contents(): Generator<{readonly number: number; readonly content: Buffer}> {
-    for (const number of this.segments.keys()) yield {number, content: this.contentOf(number)};
-  }
-
-  /** What is in a segment now; nothing, if it cannot be read. */
+  /** What is in a segment now; nothing, if it cannot be read, which is told. */
   contentOf(number: number): Buffer {
     try {
       return this.files.read(number);
@@ -155,26 +149,26 @@ export class CallLog {
     }
   }
 
-  /** If it was removed under the running daemon, the next line goes to a new one. */
+  /** If it was removed under the running daemon, the next line goes to a new one. Not while a piece of work is under way. At once: that it was removed is no answer of a disk that hangs. */
   restore(): void {
-    if (fstatSync(this.fd).nlink > 0) return;
+    if (fstatSync(this.newest.fd).nlink > 0) return;
     this.segments.clear();
     // Nobody minds what is appended to a file without a name.
-    this.newest = -1;
+    this.newest.number = -1;
     this.open();
-    this.onSegment(this.newest);
+    this.onSegment(this.current);
   }
 
   close(): void {
-    closeSync(this.fd);
+    doNow(closeFile(this.newest.fd));
   }
 
   private open(): void {
     makePrivateDirectory(this.files.directory);
     for (const [number, size] of this.files.sizes()) this.segments.set(number, size);
     const newest = [...this.segments.keys()].at(-1) ?? 0;
-    if (newest > 0 && this.isOurs(newest)) this.use(newest, O_WRONLY | O_APPEND | O_NOFOLLOW);
-    else this.begin(newest + 1);
+    if (newest > 0 && this.isOurs(newest)) doNow(this.newest.resume(newest));
+    else doNow(this.begin(newest + 1));
   }
 
   /** Whether lines may be appended to a segment that is there. Throws a RunDirError for one of a later version: what it tells is not known here. */
@@ -190,64 +184,46 @@ export class CallLog {
     }
   }
 
-  private begin(number: number): void {
-    this.use(number, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, segmentHead);
+  private *begin(number: number): Work<void> {
+    yield* this.newest.begin(number);
     this.segments.set(number, segmentHead.length);
   }
 
-  /** Appends go there from now on; if that cannot be, to where they went before. */
-  private use(number: number, flags: number, head = ''): void {
-    const fd = openSync(this.files.path(number), flags, 0o600);
-    try {
-      writeWhole(fd, Buffer.from(head));
-    } catch (error) {
-      closeSync(fd);
-      this.files.remove(number);
-      throw error;
-    }
-    if (this.fd !== -1) this.retire();
-    this.fd = fd;
-    this.newest = number;
-  }
-
-  /** Something else is the newest segment from now on. */
-  private retire(): void {
-    if (this.sync === null) closeSync(this.fd);
-    else this.sync.retire(this.newest, this.fd);
-  }
-
-  private newestToSync(): Newest {
+  private async newestToSync(): Promise<Newest> {
     this.flush();
-    return {fd: this.fd, inUseFrom: this.inUseFrom};
+    await this.options.disk.passed();
+    return {fd: this.newest.fd, inUseFrom: this.inUseFrom};
   }
 
-  private write(lines: Buffer): void {
-    const {nlink, size} = fstatSync(this.fd);
-    if (nlink === 0) {
+  private *write(lines: Buffer): Work<void> {
+    const size = yield* this.newest.append(lines);
+    if (size === 0) {
       this.restore();
-      throw systemError('ENOENT', 'the log was removed');
+      throw removedLog();
     }
-    const bytes = Buffer.concat([Buffer.from('\n'), lines]);
-    writeWhole(this.fd, bytes);
-    this.segments.set(this.newest, size + bytes.length);
-    if (size + bytes.length > limits.segmentBytes) this.roll();
+    yield* this.grown(size);
+  }
+
+  private *grown(size: number): Work<void> {
+    this.segments.set(this.current, size);
+    if (size > limits.segmentBytes) yield* this.roll();
   }
 
   /** Without room for a new segment the old one goes on. */
-  private roll(): void {
+  private *roll(): Work<void> {
     try {
-      this.begin(this.newest + 1);
+      yield* this.begin(this.current + 1);
     } catch (error) {
       this.options.log.warn({errno: errnoOf(error)}, `cannot begin a segment of the log of calls: ${messageOf(error)}`);
       return;
     }
-    this.onSegment(this.newest);
+    this.onSegment(this.current);
     void this.removeOldest();
   }
 
   private get isWasteful(): boolean {
     const [oldest = Infinity] = this.segments.keys();
-    return this.wanted !== null && oldest < this.newest && oldest < this.inUseFrom && this.bytes > 2 * this.wanted.wantedBytes + 2 * limits.segmentBytes;
+    return this.wanted !== null && oldest < this.current && oldest < this.inUseFrom && this.bytes > 2 * this.wanted.wantedBytes + 2 * limits.segmentBytes;
   }
 
   private async removeOldest(): Promise<void> {
@@ -269,17 +245,22 @@ export class CallLog {
 
   private async moveOldest(): Promise<void> {
     const [oldest] = this.segments.keys();
+    const {disk} = this.options;
     let kept: Buffer[] = [];
+    let failure: Error | null = null;
     const move = (): void => {
-      if (kept.length > 0) this.write(Buffer.concat(kept));
+      const lines = Buffer.concat(kept);
       kept = [];
+      if (lines.length > 0) disk.do(() => this.write(lines), (error) => (failure ??= error));
     };
     await inSlices(this.linesOf(oldest!, this.files.read(oldest!)), (line) => {
       if (this.wanted!.isWanted(line) && kept.push(line.bytes) >= limits.sliceSize) move();
     });
     move();
     await this.onDisk();
-    this.files.remove(oldest!);
+    if (failure === null) disk.do(() => this.files.remove(oldest!), (error) => (failure ??= error));
+    await disk.passed();
+    if (failure !== null) throw failure as Error;
     this.segments.delete(oldest!);
   }
 

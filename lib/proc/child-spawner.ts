@@ -17,6 +17,7 @@ import type {OutputScanner} from './output';
 import {startTimeOf} from './process-tree';
 import type {ProcessTrees} from './process-tree';
 import type {Spool} from './spool';
+import type {CallStreams} from './spool-files';
 import {UnspooledStreams} from './unspooled';
 import {Witness, witnessPrograms} from './witness';
 import type {WaitStatus, WitnessSink} from './witness';
@@ -97,19 +98,14 @@ class ChildFunction implements FunctionProcess, WitnessSink {
   /** The hardest signal that was asked for before that. */
   private wanted: 'terminate' | 'kill' | null = null;
   hasEnded = false;
-  /** What was being done when a start failed. */
-  private stage: 'open' | 'spawn' = 'open';
 
   constructor(
     private readonly spawner: ChildSpawner,
     private readonly request: SpawnRequest,
     private readonly sink: SpawnSink,
   ) {
-    try {
-      this.witness = this.start();
-    } catch (error) {
-      setImmediate(() => sink.ended(this.notStarted(errnoOf(error), this.stage)));
-    }
+    if (!request.spooled) this.launch(['pipe', 'pipe', 'pipe']);
+    else spawner.options.spool.openStreams(request.key, (error, streams) => (streams === undefined ? this.cannotStart(error, 'open') : this.launchWith(streams)));
   }
 
   signal(what: 'terminate' | 'kill'): void {
@@ -136,29 +132,38 @@ class ChildFunction implements FunctionProcess, WitnessSink {
     return true;
   }
 
-  private start(): Witness {
+  private launchWith({stdin, stdout, stderr}: CallStreams): void {
+    this.launch([stdin, stdout, stderr]);
+    for (const fd of [stdin, stdout, stderr]) closeSync(fd);
+  }
+
+  private launch(streams: readonly ('pipe' | number)[]): void {
     const {request, spawner} = this;
-    const command = commandLine(request, spawner.hardNoFile);
     const options = {cwd: '/', env: environment(request), ...(request.spec.user === null ? {} : {uid: request.spec.user.uid, gid: request.spec.user.gid})};
-    if (!request.spooled) {
-      const witness = new Witness(command, options, ['pipe', 'pipe', 'pipe'], this);
-      this.unspooled = new UnspooledStreams(witness.process, request.args!);
-      return witness;
-    }
-    const {stdin, stdout, stderr} = spawner.options.spool.openStreams(request.key);
-    this.stage = 'spawn';
     try {
-      return new Witness(command, options, [stdin, stdout, stderr], this);
-    } finally {
-      for (const fd of [stdin, stdout, stderr]) closeSync(fd);
+      this.witness = new Witness(commandLine(request, spawner.hardNoFile), options, streams, this);
+      if (!request.spooled) this.unspooled = new UnspooledStreams(this.witness.process, request.args!);
+    } catch (error) {
+      this.cannotStart(error, 'spawn');
     }
+  }
+
+  private cannotStart(error: unknown, stage: 'open' | 'spawn'): void {
+    setImmediate(() => this.sink.ended(this.notStarted(errnoOf(error), stage)));
   }
 
   forked(pid: number): void {
     this.pid = pid;
     this.startTime = startTimeOf(pid);
     const started = momentNow();
-    this.journal(startedLine({pid, startTime: this.startTime, bootId, ...started}));
+    if (!this.request.spooled) return this.begin(started);
+    // Nothing runs of which nobody would know.
+    this.spawner.options.spool.putOnFile(this.request.key, startedLine({pid, startTime: this.startTime, bootId, ...started}), () => this.begin(started));
+  }
+
+  private begin(started: Moment): void {
+    const {pid} = this;
+    if (this.hasEnded) return;
     if (this.spawner.resetsOomScore) {
       try {
         writeFileSync(`/proc/${pid}/oom_score_adj`, '0');
@@ -181,6 +186,7 @@ class ChildFunction implements FunctionProcess, WitnessSink {
   }
 
   gone(): void {
+    this.hasEnded = true;
     void this.lose();
   }
 

@@ -52,7 +52,7 @@ export function readLog({spool, isLive}: ReadingOptions): OnFile {
     const record = isGone ? null : recordOf(key, lines);
     if (record !== null) open.push({record, order: placed.length + open.length});
   }
-  spool.sweep((key) => left.has(key) || (traces.get(key)?.isAccepted === true && !traces.get(key)!.isBuried));
+  spool.files.sweep((key) => left.has(key) || (traces.get(key)?.isAccepted === true && !traces.get(key)!.isBuried));
   return {reader, open, settled: placed.filter(isSettled), last: placed.length + left.size, tombstones};
 }
 

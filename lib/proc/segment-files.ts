@@ -1,6 +1,8 @@
 /** The segments of the log as files: their names, their heads and their content. */
-import {closeSync, constants, lstatSync, openSync, readFileSync, readSync, readdirSync, unlinkSync} from 'node:fs';
+import {closeSync, constants, lstatSync, openSync, readFileSync, readSync, readdirSync} from 'node:fs';
 import {join} from 'node:path';
+import {unlinkFile} from './disk-work';
+import type {Work} from './disk-work';
 import {maxHeadBytes, versionOf} from './log-lines';
 
 const {O_NOFOLLOW, O_RDONLY} = constants;
@@ -30,8 +32,8 @@ export class SegmentFiles {
     return this.open(number, (fd) => readFileSync(fd));
   }
 
-  remove(number: number): void {
-    unlinkSync(this.path(number));
+  remove(number: number): Work<void> {
+    return unlinkFile(this.path(number));
   }
 
   private open<T>(number: number, look: (fd: number) => T): T {

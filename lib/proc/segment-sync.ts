@@ -1,5 +1,5 @@
 /** What is to be synced for all lines of the log to be on disk: the newest segment, and those that a fork server may have appended to since. */
-import {closeSync, fdatasync} from 'node:fs';
+import {close, fdatasync} from 'node:fs';
 import {dirname} from 'node:path';
 import {promisify} from 'node:util';
 import {GroupSync} from './group-sync';
@@ -18,12 +18,12 @@ export class SegmentSync {
   private hasNewName = true;
   private readonly group: GroupSync;
 
-  /** `newest` is asked when all lines that are waiting are to be written. */
+  /** `newest` is asked when all lines that are waiting are to be written, and answers when they are. */
   constructor(
     private readonly directory: string,
-    newest: () => Newest,
+    newest: () => Promise<Newest>,
   ) {
-    this.group = new GroupSync(() => this.sync(newest()));
+    this.group = new GroupSync(async () => this.sync(await newest()));
   }
 
   /** Resolves once all lines that were appended until now are on disk. Rejects with the system's error. */
@@ -49,6 +49,6 @@ export class SegmentSync {
       throw error;
     }
     this.former = this.former.filter((one) => !done.includes(one));
-    for (const one of done) closeSync(one.fd);
+    await Promise.all(done.map((one) => promisify(close)(one.fd)));
   }
 }

@@ -1,41 +1,29 @@
 /**
  * What is on file of calls (DESIGN.md section 5): their lines in the log, and in `<run_dir>/calls/` what they are given
- * and what they write, as far as that is too much for a line. Small reads, appends and creations are
- * synchronous on purpose: on the run directory's filesystem they take some microseconds, less than the way
- * to a thread and back, and nothing can come between them. What may be large is read in slices.
+ * and what they write, as far as that is too much for a line. What is little is read at once, what may be large in slices.
  */
-import {closeSync, constants, createReadStream, fstatSync, openSync, readSync, readdirSync, statSync, statfsSync, unlinkSync, writeSync} from 'node:fs';
+import {createReadStream} from 'node:fs';
 import type {ReadStream} from 'node:fs';
 import {join} from 'node:path';
 import {monotonicMs} from '../base/duration';
 import {NodedError, errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {KnownSizes, OutputSizes} from '../base/outcome';
-import {isKey} from '../call/call-id';
 import {Journal, parseLine} from '../call/journal';
 import type {CallFiles, JournalRecord, NotedOutput} from '../call/journal';
 import {Slices} from '../call/slices';
 import {CallLog} from './call-log';
+import {DiskWork, filesystemStats} from './disk-work';
+import type {Work} from './disk-work';
 import {EarlierJournals} from './earlier-journals';
 import {RecentOutputs} from './recent-outputs';
 import type {Output} from './recent-outputs';
 import {makePrivateDirectory} from './run-dir';
-import {syncDirectory, syncFile} from './sync-files';
-
-const {O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY} = constants;
-const ownerOnly = 0o600;
-const kinds = ['args', 'out', 'err'] as const;
-type Kind = (typeof kinds)[number];
+import {SpoolFiles, fileKinds, hasBytes} from './spool-files';
+import type {CallStreams, FileKind} from './spool-files';
 
 /** Errors that mean: no room, or no way to get any. */
 const fullErrnos = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EFBIG', 'EIO', 'ENOENT', 'EACCES']);
-
-/** Standard streams of a function process. The caller closes them once the process has them. */
-export interface CallStreams {
-  readonly stdin: number;
-  readonly stdout: number;
-  readonly stderr: number;
-}
 
 export interface SpoolOptions {
   readonly runDir: string;
@@ -45,29 +33,27 @@ export interface SpoolOptions {
   readonly log: {warn(fields: object, message: string): void};
 }
 
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at);
-}
-
-const hasBytes = (kind: Kind, {stdoutBytes, stderrBytes}: OutputSizes): boolean => (kind === 'out' && stdoutBytes > 0) || (kind === 'err' && stderrBytes > 0);
-
 export class Spool implements CallFiles {
-  private readonly directory: string;
+  /** The daemon lets a disk's work wait on a thread once it has taken over what is on it. */
+  readonly disk = new DiskWork();
+  readonly files: SpoolFiles;
+  /** What comes of the files of calls that are being made. */
+  private readonly making = new Map<string, Promise<void>>();
   /** Output of urgent calls that had no files. */
   private readonly unspooled = new Map<string, Output>();
   /** Little output, which stands in the log and is not read from there: text, because a Buffer takes more than it holds. */
   private readonly noted = new Map<string, NotedOutput>();
   readonly log: CallLog;
   readonly earlier: EarlierJournals;
-  private readonly removing = new Slices<{readonly key: string; readonly left: readonly Kind[]}>(({key, left}) => this.unlink(key, left));
+  private readonly removing = new Slices<{readonly key: string; readonly left: readonly FileKind[]}>(({key, left}) => this.files.remove(key, left));
   readonly recent = new RecentOutputs();
   private freeBytes = Infinity;
   private freeCheckedAt = -Infinity;
+  private isLooking = false;
 
   constructor(private readonly options: SpoolOptions) {
-    this.directory = join(options.runDir, 'calls');
-    makePrivateDirectory(this.directory);
-    this.log = new CallLog(options);
+    this.files = new SpoolFiles(join(options.runDir, 'calls'), {disk: this.disk, log: options.log});
+    this.log = new CallLog({...options, disk: this.disk});
     this.earlier = new EarlierJournals(options, this.log);
   }
 
@@ -76,21 +62,38 @@ export class Spool implements CallFiles {
     if (urgent) this.freeCheckedAt = -Infinity;
     const least = urgent ? limits.leastFreeBytes : Math.max(limits.leastFreeBytes, this.options.minFreeBytes);
     if (this.free() < least + (args?.byteLength ?? 0)) throw new NodedError('spool_full');
-    try {
-      if (args !== null) this.writeNew(key, 'args', args);
-      if (line !== null) this.log.appendNow(key, [line]);
-    } catch (error) {
-      this.unlink(key);
-      throw this.refusal(key, errnoOf(error));
-    }
+    if (line === null && args === null) return;
+    let failure: Error | null | undefined;
+    const made = new Promise<void>((resolve, reject) => {
+      this.make(key, line, args, (error) => {
+        failure = error;
+        if (error !== null) this.files.remove(key);
+        this.making.delete(key);
+        if (error === null) resolve();
+        else reject(error);
+      });
+    });
+    made.catch(() => {}); // whoever started the call hears of it here, or asks
+    if (failure === undefined) this.making.set(key, made);
+    else if (failure !== null) throw this.refusal(key, errnoOf(failure));
   }
 
-  putOnFile(key: string, line: string): void {
-    try {
-      this.log.appendNow(key, [line]);
-    } catch (error) {
-      this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
-    }
+  /** Resolves once the files of a call have been made. Rejects with the system's error; nothing is left then. */
+  made(key: string): Promise<void> {
+    return this.making.get(key) ?? Promise.resolve();
+  }
+
+  private make(key: string, line: string | null, args: Uint8Array | null, done: (error: Error | null) => void): void {
+    const putLine = (): void => (line === null ? done(null) : this.log.put(key, [line], done));
+    if (args === null) putLine();
+    else this.disk.do(() => this.files.write(key, 'args', args), (error) => (error === null ? putLine() : done(error)));
+  }
+
+  putOnFile(key: string, line: string, done: () => void = () => {}): void {
+    this.log.put(key, [line], (error) => {
+      if (error !== null) this.options.log.warn({key, errno: errnoOf(error)}, `cannot write to the log of calls: ${messageOf(error)}`);
+      done();
+    });
   }
 
   append(key: string, line: string): void {
@@ -105,13 +108,6 @@ export class Spool implements CallFiles {
     return this.log.onDisk();
   }
 
-  /** Resolves once so much output of a call that has ended is on disk, with its names. */
-  async outputOnDisk(key: string, sizes: OutputSizes): Promise<void> {
-    const kept = kinds.filter((kind) => hasBytes(kind, sizes));
-    await Promise.all(kept.map((kind) => syncFile(this.path(key, kind))));
-    if (kept.length > 0) await syncDirectory(this.directory);
-  }
-
   /** What to say of a call whose files could not be made. */
   refusal(key: string, errno: string): NodedError {
     this.restoreDirectory(errno);
@@ -119,46 +115,50 @@ export class Spool implements CallFiles {
     return new NodedError(fullErrnos.has(errno) ? 'spool_full' : 'spawner_unavailable', {message: `the files of the call could not be made: ${errno}`});
   }
 
-  /** Opens what becomes fd 0, 1 and 2 of the function process. Throws the system's error; nothing stays open then. */
-  openStreams(key: string): CallStreams {
-    const opened: number[] = [];
-    try {
-      opened.push(openSync(this.path(key, 'args'), O_RDONLY | O_NOFOLLOW));
-      // O_APPEND: a function that reopens /dev/stdout must not overwrite what it wrote.
-      for (const kind of ['out', 'err'] as const) opened.push(openSync(this.path(key, kind), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly));
-      return {stdin: opened[0]!, stdout: opened[1]!, stderr: opened[2]!};
-    } catch (error) {
-      for (const fd of opened) closeSync(fd);
-      throw error;
-    }
+  openStreams(key: string, done: (error: Error | null, streams?: CallStreams) => void): void {
+    this.disk.do(() => this.files.openStreams(key), done);
   }
 
   openStdout(key: string): number {
-    return openSync(this.path(key, 'out'), O_RDONLY | O_NOFOLLOW);
+    return this.files.open(key, 'out');
   }
 
   /** Sizes at this moment; 0 for a file that is not there. */
   sizes(key: string): OutputSizes {
     const kept = this.unspooled.get(key);
     if (kept !== undefined) return {stdoutBytes: kept.stdout.length, stderrBytes: kept.stderr.length};
-    const size = (kind: Kind): number => statSync(this.path(key, kind), {throwIfNoEntry: false})?.size ?? 0;
-    return {stdoutBytes: size('out'), stderrBytes: size('err')};
+    return {stdoutBytes: this.files.size(key, 'out') ?? 0, stderrBytes: this.files.size(key, 'err') ?? 0};
   }
 
   /** Whether the file that the function process got as stdout is still there. */
   hasStdout(key: string): boolean {
-    return statSync(this.path(key, 'out'), {throwIfNoEntry: false}) !== undefined;
+    return this.files.size(key, 'out') !== null;
   }
 
   /** After the end: nobody reads the arguments any more, and an empty file says no more than none. */
   trim(key: string, {stdoutBytes, stderrBytes}: KnownSizes): void {
-    this.unlinkOne(key, 'args');
-    if (stdoutBytes === 0) this.unlinkOne(key, 'out');
-    if (stderrBytes === 0) this.unlinkOne(key, 'err');
+    this.files.remove(key, ['args', ...(stdoutBytes === 0 ? (['out'] as const) : []), ...(stderrBytes === 0 ? (['err'] as const) : [])]);
   }
 
+  /** What a function wrote whose call has no files, or whose files nobody waits for. */
   keepUnspooled(key: string, output: Output): void {
     this.unspooled.set(key, output);
+  }
+
+  hasUnspooled(key: string): boolean {
+    return this.unspooled.has(key);
+  }
+
+  /** Makes files of that, for the next noded. A failure is logged and survived. */
+  putUnspooledOnFile(key: string): void {
+    const {stdout, stderr} = this.unspooled.get(key) ?? {stdout: Buffer.alloc(0), stderr: Buffer.alloc(0)};
+    this.files.remove(key, ['args']);
+    for (const [kind, bytes] of [['out', stdout], ['err', stderr]] as const) {
+      if (bytes.length === 0) continue;
+      this.disk.do(() => this.files.write(key, kind, bytes), (error) => {
+        if (error !== null) this.options.log.warn({key, errno: errnoOf(error)}, `cannot keep what an urgent function wrote: ${messageOf(error)}`);
+      });
+    }
   }
 
   /** What its `ended` line says that a function wrote; kept as long as the call is. */
@@ -178,19 +178,7 @@ export class Spool implements CallFiles {
     const noted = this.noted.get(key)?.[stream];
     const kept = noted === undefined ? (this.unspooled.get(key)?.[stream] ?? this.recent.get(key)?.[stream]) : Buffer.from(noted);
     if (kept !== undefined) return kept.subarray(from, from + length);
-    let fd: number;
-    try {
-      fd = openSync(this.path(key, stream === 'stdout' ? 'out' : 'err'), O_RDONLY | O_NOFOLLOW);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0); // fewer bytes than there were, for whoever counts
-      throw error;
-    }
-    try {
-      const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, fstatSync(fd).size - from)));
-      return bytes.length === 0 ? bytes : bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from));
-    } finally {
-      closeSync(fd);
-    }
+    return this.files.read(key, stream === 'stdout' ? 'out' : 'err', from, length);
   }
 
   /** The first `length` bytes of stdout as a stream; for results that are too large to hold. */
@@ -203,7 +191,7 @@ export class Spool implements CallFiles {
     this.noted.delete(key);
     this.recent.delete(key);
     // After `trim` a call has no other files; to unlink what is not there costs more than what is.
-    const left = sizes === null ? kinds : sizes.inJournal === true ? [] : kinds.filter((kind) => hasBytes(kind, sizes));
+    const left = sizes === null ? fileKinds : sizes.inJournal === true ? [] : fileKinds.filter((kind) => hasBytes(kind, sizes));
     if (left.length === 0) return;
     const removal = (): void => this.removing.add({key, left});
     // A power cut in between would leave a call without its result.
@@ -211,10 +199,11 @@ export class Spool implements CallFiles {
     else removal();
   }
 
-  /** Does now what is still to be written and removed: the daemon ends. */
-  flush(): void {
+  /** Does what is still to be written and removed: the daemon ends. Resolves when it is done. */
+  flush(): Promise<void> {
     this.log.flush();
     this.removing.flush();
+    return this.disk.passed();
   }
 
   /** What is on file of these calls, whose fork server is dead. */
@@ -235,65 +224,40 @@ export class Spool implements CallFiles {
     return new Map([...journals].flatMap(([key, {record}]) => (record === null ? [] : [[key, record]])));
   }
 
-  /** Removes the files of calls that are not on file. */
-  sweep(isKnown: (key: string) => boolean): void {
-    for (const name of readdirSync(this.directory)) {
-      const [key = '', kind] = name.split('.');
-      if (isKey(key) && !isKnown(key) && kinds.some((known) => known === kind)) this.unlinkOne(key, kind as Kind);
-    }
-  }
-
   /** Bytes that the filesystem still has for noded. */
   private free(): number {
-    // Once a while is enough: min_free leaves room for what is written in between.
-    if (monotonicMs() - this.freeCheckedAt > limits.freeCheckMs) {
+    // Once a while is enough: min_free leaves room for what is written in between. Of a disk that hangs it is what was known last.
+    if (!this.isLooking && monotonicMs() - this.freeCheckedAt > limits.freeCheckMs) {
       this.freeCheckedAt = monotonicMs();
-      this.log.look();
-      try {
-        const {bavail, bsize} = statfsSync(this.directory);
-        this.freeBytes = bavail * bsize;
-      } catch (error) {
-        this.freeBytes = 0;
-        this.restoreDirectory(errnoOf(error));
-      }
+      this.isLooking = true;
+      this.disk.do(() => this.look(), () => (this.isLooking = false));
     }
     return this.freeBytes;
+  }
+
+  private *look(): Work<void> {
+    yield* this.log.look();
+    try {
+      const {bavail, bsize} = yield* filesystemStats(this.files.directory);
+      this.freeBytes = bavail * bsize;
+    } catch (error) {
+      this.freeBytes = 0;
+      this.restoreDirectory(errnoOf(error));
+    }
   }
 
   /** Somebody removed the directory under the running daemon: this call is refused, the next one shall have one. */
   private restoreDirectory(errno: string): void {
     if (errno !== 'ENOENT') return;
     this.freeCheckedAt = -Infinity;
-    try {
-      for (const path of [this.options.runDir, this.directory]) makePrivateDirectory(path);
-      this.log.restore();
-    } catch (error) {
-      this.options.log.warn({}, messageOf(error));
-    }
+    this.disk.do(() => this.makeDirectories(), (error) => {
+      if (error !== null) this.options.log.warn({}, messageOf(error));
+    });
   }
 
-  private path(key: string, kind: Kind): string {
-    return `${this.directory}/${key}.${kind}`;
-  }
-
-  private writeNew(key: string, kind: Kind, bytes: Uint8Array): void {
-    const fd = openSync(this.path(key, kind), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, ownerOnly);
-    try {
-      writeAll(fd, bytes);
-    } finally {
-      closeSync(fd);
-    }
-  }
-
-  private unlink(key: string, left: readonly Kind[] = kinds): void {
-    for (const kind of left) this.unlinkOne(key, kind);
-  }
-
-  private unlinkOne(key: string, kind: Kind): void {
-    try {
-      unlinkSync(this.path(key, kind));
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') this.options.log.warn({key, errno: errnoOf(error)}, `cannot remove a file of a call: ${messageOf(error)}`);
-    }
+  /** Has no steps that could wait: that something was removed is no answer of a disk that hangs. */
+  private *makeDirectories(): Work<void> {
+    for (const path of [this.options.runDir, this.files.directory]) makePrivateDirectory(path);
+    this.log.restore();
   }
 }

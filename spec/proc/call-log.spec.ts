@@ -5,6 +5,7 @@ import {join} from 'node:path';
 import {limits} from '../../lib/base/limits';
 import {CallLog} from '../../lib/proc/call-log';
 import type {Wanted} from '../../lib/proc/call-log';
+import {DiskWork, doNow} from '../../lib/proc/disk-work';
 import {linesOf, sealLine, segmentHead} from '../../lib/proc/log-lines';
 import {RunDirError} from '../../lib/proc/run-dir';
 import {linesOnFile, logOf} from '../support/journals';
@@ -17,8 +18,9 @@ describe('the log of calls', () => {
   let runDir: string;
   let warnings: string[];
   let log: CallLog;
+  let disk: DiskWork;
 
-  const open = (): CallLog => new CallLog({runDir, log: {warn: (_fields, message) => void warnings.push(message)}});
+  const open = (): CallLog => new CallLog({runDir, disk, log: {warn: (_fields, message) => void warnings.push(message)}});
   const segments = (): string[] => fs.readdirSync(join(runDir, 'log')).sort();
   const path = (number: number): string => join(runDir, 'log', `${String(number).padStart(10, '0')}.log`);
   const read = async (one = log): Promise<string[]> => {
@@ -35,6 +37,7 @@ describe('the log of calls', () => {
   beforeEach(() => {
     runDir = fs.realpathSync(fs.mkdtempSync(join(os.tmpdir(), 'noded-log-')));
     warnings = [];
+    disk = new DiskWork();
     log = open();
   });
   afterEach(() => {
@@ -99,7 +102,7 @@ describe('the log of calls', () => {
   it('sees at a look what the fork server has appended', () => {
     fs.appendFileSync(path(1), Buffer.alloc(limits.segmentBytes));
     expect(log.current).to.equal(1);
-    log.look();
+    doNow(log.look());
     expect(log.current).to.equal(2);
     expect(log.bytes).to.be.above(limits.segmentBytes);
   });
@@ -163,7 +166,7 @@ describe('the log of calls', () => {
 
   it('that is durable is on disk once that was waited for; segments are closed when nobody appends to them, and their names synced', async () => {
     log.close();
-    log = new CallLog({runDir, durable: true, log: {warn: (_fields, message) => void warnings.push(message)}});
+    log = new CallLog({runDir, disk, durable: true, log: {warn: (_fields, message) => void warnings.push(message)}});
     const openSegments = (): string[] => fs.readdirSync('/proc/self/fd').map((fd) => {
       try {
         return fs.readlinkSync(`/proc/self/fd/${fd}`);

@@ -53,7 +53,7 @@ describe('what is read back from journals', () => {
       nothing: (key) => spool.remove(key),
     }).done;
     recovered.sort((one, other) => one.order - other.order);
-    spool.flush();
+    void spool.flush();
     return {recovered, tombstones, of: (key) => recovered.find(({record}) => record.accepted.key === key)};
   };
   const sleeper = async (): Promise<number> => {

@@ -104,16 +104,52 @@ describeWithMounts('a spool without room', () => {
     const spool = mount('size=256k');
     const key = fillLog(spool);
     spool.append(key, stoppingLine('aborted', 'master', 1000));
-    spool.flush();
+    void spool.flush();
     expect(warnings).to.have.length(1);
     expect(recordOnFile(root, key)).to.include({stopCause: null});
     fs.unlinkSync(join(root, 'filler'));
     spool.append(key, stoppingLine('deadline', 'noded', 2000));
-    spool.flush();
+    void spool.flush();
     let damaged = 0;
     logOf(root, () => (damaged += 1));
     expect(damaged).to.equal(1);
     expect(recordOnFile(root, key)).to.include({stopCause: 'deadline'});
+  });
+
+  describe('on a disk', () => {
+    const mountDisk = (options: string): Spool => {
+      const spool = mount(options);
+      spool.disk.useThread();
+      return spool;
+    };
+    /** What comes of calls whose files are made: the code of the error, or null. */
+    const made = (spool: Spool, keys: readonly string[]): Promise<readonly (string | null)[]> => Promise.all(keys.map((key) => spool.made(key).then(() => null, (error: NodeJS.ErrnoException) => error.code ?? error.message)));
+
+    it('says later of a call that it cannot be taken, and leaves nothing of it', async () => {
+      const spool = mountDisk('size=256k');
+      const [large, little] = [create(spool, 512 * 1024), create(spool, 10)];
+      expect(files()).to.deep.equal([]);
+      expect(await made(spool, [large, little])).to.deep.equal(['ENOSPC', null]);
+      await spool.flush();
+      expect(files()).to.deep.equal([`${little}.args`]);
+      expect([...new Set(logOf(root).map((line) => line.key))]).to.deep.equal([little]);
+      expect(await made(spool, [large, little])).to.deep.equal([null, null]);
+      expect(refusal(() => create(spool, 512 * 1024)).code, 'once it knows what is free').to.equal('spool_full');
+    });
+
+    it('takes those of a turn whose first lines still fit, and refuses the others', async () => {
+      const spool = mountDisk('size=256k');
+      const pad = JSON.stringify({event: 'accepted', pad: 'x'.repeat(1000)});
+      await made(spool, [create(spool, 0)]);
+      fill();
+      const keys = Array.from({length: 8}, drawKey);
+      for (const key of keys) spool.create(key, pad, null, true);
+      const results = await made(spool, keys);
+      const taken = results.filter((result) => result === null).length;
+      expect([taken > 0, taken < keys.length]).to.deep.equal([true, true]);
+      expect(results).to.deep.equal(keys.map((_key, n) => (n < taken ? null : 'ENOSPC')));
+      expect(logOf(root).map((line) => line.key).slice(1)).to.deep.equal(keys.slice(0, taken));
+    });
   });
 
   it('goes on with a full segment of the log while there is no room for another', () => {

@@ -8,6 +8,7 @@ import {drawKey} from '../../lib/call/call-id';
 import {acceptedLine} from '../../lib/call/journal';
 import {RunDirError} from '../../lib/proc/run-dir';
 import {Spool} from '../../lib/proc/spool';
+import type {CallStreams} from '../../lib/proc/spool-files';
 import {acceptance} from '../support/fake-host';
 import {until} from '../support/until';
 import {linesOnFile, recordOnFile} from '../support/journals';
@@ -31,6 +32,15 @@ describe('the spool', () => {
     }
     return 'none';
   };
+  /** Opened in memory: at once. */
+  const openStreams = (): CallStreams => {
+    let opened: CallStreams | undefined;
+    spool.openStreams(key, (error, streams) => {
+      if (error !== null) throw error;
+      opened = streams;
+    });
+    return opened!;
+  };
   const mode = (file: string): string => (fs.statSync(file).mode & 0o7777).toString(8);
 
   beforeEach(() => {
@@ -47,7 +57,7 @@ describe('the spool', () => {
       const before = process.umask(0);
       try {
         create();
-        const streams = spool.openStreams(key);
+        const streams = openStreams();
         for (const fd of Object.values(streams)) fs.closeSync(fd as number);
       } finally {
         process.umask(before);
@@ -66,7 +76,7 @@ describe('the spool', () => {
 
     it('are open as they should be: arguments to read, output to append', () => {
       create();
-      const {stdin, stdout, stderr} = spool.openStreams(key);
+      const {stdin, stdout, stderr} = openStreams();
       const flags = [stdin, stdout, stderr].map((fd) => Number.parseInt(/^flags:\s*(\d+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))![1]!, 8));
       for (const fd of [stdin, stdout, stderr]) fs.closeSync(fd);
       expect(flags.map((flag) => flag & 3)).to.deep.equal([fs.constants.O_RDONLY, fs.constants.O_WRONLY, fs.constants.O_WRONLY]);
@@ -97,7 +107,7 @@ describe('the spool', () => {
       for (const each of keys.slice(1)) spool.remove(each);
       await until('the slices are done', () => fs.readdirSync(calls).length === 1);
       spool.remove(keys[0]!);
-      spool.flush();
+      void spool.flush();
       expect(fs.readdirSync(calls)).to.deep.equal([]);
     });
   });
@@ -121,7 +131,7 @@ describe('the spool', () => {
         create();
         fs.symlinkSync(target, path(kind));
         const before = fs.readdirSync('/proc/self/fd').length;
-        expect(() => spool.openStreams(key)).to.throw('EEXIST');
+        expect(() => openStreams()).to.throw('EEXIST');
         expect(fs.readdirSync('/proc/self/fd').length).to.equal(before);
       });
     }
@@ -175,7 +185,7 @@ describe('the spool', () => {
     const other = drawKey();
     for (const kind of ['args', 'out', 'err']) fs.writeFileSync(join(calls, `${other}.${kind}`), 'x');
     fs.writeFileSync(join(calls, 'note'), 'x');
-    spool.sweep((known) => known === key);
+    spool.files.sweep((known) => known === key);
     expect(fs.readdirSync(calls).sort()).to.deep.equal([`${key}.args`, 'note'].sort());
   });
 
