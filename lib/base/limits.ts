@@ -109,10 +109,10 @@ export const limits = {
   logSettlePollMs: 1,
   /** A manifest, noded.conf or a certificate file: far below, unless it is the wrong file. */
   maxConfigBytes: MiB,
-  /** An urgent call starts after this although its acceptance is not on disk yet, where noded is durable. */
-  urgentSyncMs: 1_000,
+  /** With its run directory on a disk noded starts an urgent function after this, whether its acceptance is on file or not. */
+  urgentDiskMs: 250,
   /** So long beyond its time an answer waits for a disk, if it gives out the ID of a call or forgets one. */
-  syncGraceMs: 1_000,
+  syncGraceMs: 500,
   /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */
   startWaitMs: 5_000,
   /** SIGKILL was sent so long ago and the process is still there (uninterruptible sleep): the log says so, again and again. */

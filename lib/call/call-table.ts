@@ -125,7 +125,7 @@ export class CallTable implements CallHost {
     armDeadline(call, this);
     const {requestId, traceparent} = request;
     // In the table before the process is started, because the answer may come first.
-    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled ? request.args : null, accepted: line, spooled}, this.sinkOf(call));
+    call.process = this.spawner.spawn({key: accepted.key, spec, requestId, traceparent, args: inline || !spooled || spec.urgent ? request.args : null, accepted: line, spooled}, this.sinkOf(call));
     return call;
   }
 

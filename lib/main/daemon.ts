@@ -2,6 +2,7 @@
 import {chmodSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
 import type {Server as HttpsServer} from 'node:https';
+import {setTimeout as pause} from 'node:timers/promises';
 import type {Server} from 'node:net';
 import {bootId} from '../base/boot-clock';
 import {monotonicMs, wallMs} from '../base/duration';
@@ -90,9 +91,10 @@ export class Daemon {
     await tryPort(config);
     const trees = new ProcessTrees({log});
     const {runDir, durable, limits: {minFreeBytes}} = config;
-    if (durable && isInMemory(runDir)) throw new ConfigError(`durable = true, but run_dir = "${runDir}" is in memory: nothing there outlives a power cut`);
+    const isOnDisk = !isInMemory(runDir);
+    if (durable && !isOnDisk) throw new ConfigError(`durable = true, but run_dir = "${runDir}" is in memory: nothing there outlives a power cut`);
     const spool = new Spool({runDir, minFreeBytes, durable, log});
-    const parts = {spool, trees, newScanner, log, forkerEnv};
+    const parts = {spool, trees, newScanner, log, isOnDisk, forkerEnv};
     return new Daemon(config, log, {...parts, trust, chosen: await chooseSpawner(config, parts)});
   }
 
@@ -101,6 +103,8 @@ export class Daemon {
     this.use(this.scan(this.config));
     const {parts, catalog, table} = this;
     await takeOver({...parts, catalog, table, maxOutputBytes: this.config.limits.maxOutputBytes});
+    // From now on somebody may wait for an answer.
+    if (parts.isOnDisk) parts.spool.disk.useThread();
   }
 
   /** Opens the port and the local socket. Resolves with the port. */
@@ -123,9 +127,10 @@ export class Daemon {
     this.use(scan);
   }
 
-  close(): void {
+  /** Resolves once all is on file, or the disk takes too long for that. */
+  async close(): Promise<void> {
     this.luxi.close();
-    this.parts.spool.flush();
+    await Promise.race([this.parts.spool.flush(), pause(limits.closeGraceMs, undefined, {ref: false})]);
   }
 
   endSpawner(leavesRunning: boolean): Promise<void> {

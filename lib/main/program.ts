@@ -142,7 +142,7 @@ export class Program {
 
   private async close(): Promise<void> {
     const {sink} = this.options;
-    this.daemon?.close();
+    await this.daemon?.close();
     await sink.settle();
     sink.flush();
   }

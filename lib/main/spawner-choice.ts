@@ -5,7 +5,7 @@ import {messageOf} from '../base/errors';
 import type {Log} from '../base/log';
 import type {FunctionProcess, SpawnSink, Spawner} from '../call/spawner';
 import {ChildSpawner} from '../proc/child-spawner';
-import {DurableSpawner} from '../proc/durable-spawner';
+import {DiskSpawner} from '../proc/disk-spawner';
 import {isWithoutForkServer} from '../proc/fork-server';
 import {ForkSpawner} from '../proc/fork-spawner';
 import type {LiveCall} from '../proc/fork-call';
@@ -23,6 +23,8 @@ export interface SpawnerParts {
   readonly trees: ProcessTrees;
   readonly newScanner: () => OutputScanner;
   readonly log: Log;
+  /** The run directory is on a disk. */
+  readonly isOnDisk: boolean;
   /** Of the fork server. */
   readonly forkerEnv?: Readonly<Record<string, string>> | undefined;
 }
@@ -81,8 +83,8 @@ async function useForkServer(program: string, runDir: string, {forkerEnv, ...par
 }
 
 /** Between the table and the spawner stands what waits for the disk. */
-function madeDurable(chosen: ChosenSpawner, parts: SpawnerParts): ChosenSpawner {
-  const spawner = new DurableSpawner(chosen.spawner, parts);
+function overDisk(chosen: ChosenSpawner, {spool, log}: SpawnerParts, durable: boolean): ChosenSpawner {
+  const spawner = new DiskSpawner(chosen.spawner, {spool, log, durable});
   return {
     spawner,
     live: chosen.live,
@@ -97,7 +99,7 @@ function madeDurable(chosen: ChosenSpawner, parts: SpawnerParts): ChosenSpawner 
 /** Chooses and connects. Throws a ConfigError if the fork server is asked for by name and cannot be had, a RunDirError if there is one that cannot be used. */
 export async function chooseSpawner(config: Config, parts: SpawnerParts): Promise<ChosenSpawner> {
   const chosen = await choose(config, parts);
-  return config.durable ? madeDurable(chosen, parts) : chosen;
+  return parts.isOnDisk ? overDisk(chosen, parts, config.durable) : chosen;
 }
 
 async function choose({spawner: wanted, runDir}: Config, parts: SpawnerParts): Promise<ChosenSpawner> {

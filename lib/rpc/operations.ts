@@ -250,6 +250,8 @@ const abortFunction: Operation = async (context, caller, members) => {
   const call = findCall(context, caller, request.call);
   if (call.state !== 'ended' && request.timeoutMs > 0) context.table.waiters.checkRoom();
   context.table.abort(call, caller.role.name, request.killAfterMs);
+  // Who is told that it is being stopped must not see it go on after a crash.
+  if (call.state === 'stopping') await context.table.journaling.onDisk();
   if (call.state !== 'ended' && request.timeoutMs > 0) await wait(context, caller, {calls: [call], until: 'ended', timeoutMs: request.timeoutMs});
   return answer(context, call, {duplicate: false, stderrFrom: null, waitedMs: monotonicMs() - begin});
 };
