@@ -152,6 +152,8 @@ export const limits = {
   /** Output that cannot be looked at for want of descriptors or memory: looks in all, and the pause between two. */
   outputTries: 100,
   outputRetryMs: 100,
+  /** The log of an earlier noded that cannot be read for want of them: the pause before the next try. */
+  rereadMs: 1_000,
   /** How long ago a call may have ended whose fork server died before it had killed what the call left behind. */
   leftoverMemoryMs: 10_000,
   /** How long getent(1) may look for a function's user: nothing else is done meanwhile. */

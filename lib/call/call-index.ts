@@ -23,14 +23,17 @@ export interface UnreadCalls {
   readonly tombstones: number;
   /** The place of the last of them in order of acceptance. */
   readonly last: number;
-  /** Reads what is on file of this key, if that is unread. */
+  /** Reads what is on file of this key, if that is unread. Throws spawner_unavailable if the system has nothing to read it with. */
   read(key: string): void;
   /** The same of a request. */
   readRequest(role: string, requestId: string): void;
+  /** Resolves when all of them have been read. Never rejects: what cannot be read is tried again. */
   readonly done: Promise<void>;
+  /** The same of the try that is under way; rejects with spawner_unavailable. */
+  readonly pass: Promise<void>;
 }
 
-const nothingUnread: UnreadCalls = {calls: 0, tombstones: 0, last: 0, read: () => {}, readRequest: () => {}, done: Promise.resolve()};
+const nothingUnread: UnreadCalls = {calls: 0, tombstones: 0, last: 0, read: () => {}, readRequest: () => {}, done: Promise.resolve(), pass: Promise.resolve()};
 
 export class CallIndex {
   private readonly byKey = new Map<string, Call>();
@@ -143,7 +146,7 @@ export class CallIndex {
   /** Calls in order of acceptance, those after `afterSequence`, at most `limit`: looked for in slices, so the first may be gone when the last is found. */
   async list(filter: CallFilter, afterSequence: number, limit: number): Promise<Call[]> {
     const found: Call[] = [];
-    if (this.unread !== nothingUnread && (filter.state === null || filter.state === 'ended')) await this.unread.done;
+    if (this.unread !== nothingUnread && (filter.state === null || filter.state === 'ended')) await this.unread.pass;
     await inSlices(this.calls(filter, afterSequence), (call) => {
       if (call.sequence > afterSequence && matches(call, filter)) found.push(call);
       return found.length < limit;

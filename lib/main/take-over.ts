@@ -52,6 +52,7 @@ export async function takeOver(options: TakeOverOptions): Promise<void> {
   if (facts.calls > 0) log.info(facts, 'took over the calls of an earlier noded');
   const unread = new Unread(onFile.settled, onFile.last, onFile.reader, {
     call: (record, order) => void table.restore(record, settledEnding(record, options) ?? endingOfLost(record.accepted.key, 'its line in the log is damaged', spool), order),
+    log,
     nothing: (key) => spool.remove(key),
     tombstone: (tombstone) => table.index.restoreTombstone(tombstone),
   });

@@ -6,7 +6,8 @@
  */
 import {fstatSync} from 'node:fs';
 import {join} from 'node:path';
-import {errnoOf, messageOf} from '../base/errors';
+import {setTimeout as pause} from 'node:timers/promises';
+import {errnoOf, isExhausted, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import {inSlices} from '../call/slices';
 import {closeFile, doNow} from './disk-work';
@@ -119,7 +120,7 @@ export class CallLog {
     await this.inTurn(async () => {
       this.flush();
       await this.options.disk.passed();
-      for (const number of this.segments.keys()) await inSlices(this.linesOf(number, this.contentOf(number)), take);
+      for (const number of this.segments.keys()) await inSlices(this.linesOf(number, await this.contentInTime(number)), take);
     });
   }
 
@@ -139,11 +140,12 @@ export class CallLog {
     yield* this.grown(yield* this.newest.size());
   }
 
-  /** What is in a segment now; nothing, if it cannot be read, which is told. */
+  /** What is in a segment now; nothing, if it cannot be read, which is told. Throws if the system has nothing to read it with: that passes. */
   contentOf(number: number): Buffer {
     try {
       return this.files.read(number);
     } catch (error) {
+      if (isExhausted(error)) throw error;
       this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot read a segment of the log of calls: ${messageOf(error)}`);
       return Buffer.alloc(0);
     }
@@ -181,6 +183,18 @@ export class CallLog {
       if (error instanceof RunDirError) throw error;
       this.options.log.warn({segment: number, errno: errnoOf(error)}, `cannot go on with a segment of the log of calls: ${messageOf(error)}`);
       return false;
+    }
+  }
+
+  /** The same once there is something to read it with: without its lines calls would be lost that have ended. */
+  private async contentInTime(number: number): Promise<Buffer> {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return this.contentOf(number);
+      } catch (error) {
+        if (tries % limits.outputTries === 0) this.options.log.warn({segment: number}, `the log of calls cannot be read: ${messageOf(error)}; it is tried again`);
+        await pause(limits.outputRetryMs, undefined, {ref: false});
+      }
     }
   }
 

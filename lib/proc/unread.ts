@@ -2,6 +2,8 @@
  * Calls and tombstones that are on file and have not been read yet. A noded that starts knows their keys and request IDs,
  * listens, and reads them one after the other; what is asked for is read at once.
  */
+import {setTimeout as pause} from 'node:timers/promises';
+import {NodedError, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
 import type {UnreadCalls} from '../call/call-index';
 import {Journal, parseLine} from '../call/journal';
@@ -23,6 +25,7 @@ export class TraceReader {
     readonly traces: Traces,
   ) {}
 
+  /** Throws the system's error if it has nothing to read them with. */
   *lines(trace: Trace): Generator<Line> {
     for (const {segment, offset} of this.traces.placesOf(trace)) {
       const line = lineAt(this.segment(segment), offset);
@@ -56,6 +59,7 @@ export class TraceReader {
 
 /** Who is told of what was read. */
 export interface UnreadSink {
+  readonly log: {warn(fields: object, message: string): void};
   call(record: JournalRecord, order: number): void;
   tombstone(tombstone: Tombstone): void;
   /** The first line of this call has no meaning, or cannot be read any more: it is none. */
@@ -67,6 +71,7 @@ export class Unread implements UnreadCalls {
   calls = 0;
   tombstones = 0;
   readonly done: Promise<void>;
+  pass: Promise<void> = Promise.resolve();
 
   /** `placed` are in order of acceptance, calls that have ended and tombstones; `last` is the place of the last of all. */
   constructor(
@@ -81,7 +86,20 @@ export class Unread implements UnreadCalls {
       if (trace.isBuried) this.tombstones += 1;
       else this.calls += 1;
     }
-    this.done = inSlices(placed, (trace) => this.readTrace(trace));
+    this.done = this.readAll(placed);
+  }
+
+  /** What cannot be read now stays unread: its request ID must not run again, nor its files be removed. */
+  private async readAll(placed: readonly Trace[]): Promise<void> {
+    for (;;) {
+      this.pass = inSlices(placed, (trace) => this.readTrace(trace));
+      try {
+        return await this.pass;
+      } catch (error) {
+        this.sink.log.warn({calls: this.calls}, `${messageOf(error)}; it is tried again`);
+        await pause(limits.rereadMs, undefined, {ref: false});
+      }
+    }
   }
 
   read(key: string): void {
@@ -102,15 +120,30 @@ export class Unread implements UnreadCalls {
 
   private readTrace(trace: Trace): void {
     if (!trace.isUnread) return;
+    if (trace.isBuried) this.readTombstone(trace);
+    else this.readCall(trace);
+  }
+
+  private readTombstone(trace: Trace): void {
+    const tombstone = this.ifReadable(() => this.reader.tombstone(trace));
     trace.isUnread = false;
-    if (trace.isBuried) this.tombstones -= 1;
-    else this.calls -= 1;
-    if (trace.isBuried) {
-      const tombstone = this.reader.tombstone(trace);
-      if (tombstone !== null) this.sink.tombstone(tombstone);
-    } else {
-      const record = this.reader.record(trace);
-      if (record === null) this.sink.nothing(trace.key);
-      else this.sink.call(record, trace.order);
+    this.tombstones -= 1;
+    if (tombstone !== null) this.sink.tombstone(tombstone);
+  }
+
+  private readCall(trace: Trace): void {
+    const record = this.ifReadable(() => this.reader.record(trace));
+    trace.isUnread = false;
+    this.calls -= 1;
+    if (record === null) this.sink.nothing(trace.key);
+    else this.sink.call(record, trace.order);
+  }
+
+  private ifReadable<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      throw new NodedError('spawner_unavailable', {started: 'unknown', message: `the log of calls cannot be read: ${messageOf(error)}`});
     }
-  }}
+  }
+}

@@ -192,6 +192,7 @@ describe('calls that an earlier noded left, while they are read', () => {
         return [...left].filter(is(0)).length;
       },
       read: (key) => read(Number.parseInt(key, 16)),
+      pass: done,
       readRequest: (_role, requestId) => read(Number(requestId.split('-')[1])),
       done,
     });

@@ -51,6 +51,7 @@ describe('what is read back from journals', () => {
       call: (record, order) => void recovered.push({record, order, ending: settledEnding(record, options)}),
       tombstone: (tombstone) => void tombstones.push(tombstone),
       nothing: (key) => spool.remove(key),
+      log: {warn: (_fields, message) => expect.fail(message)},
     }).done;
     recovered.sort((one, other) => one.order - other.order);
     void spool.flush();

@@ -7,10 +7,13 @@ import {acceptedLine, endedLine} from '../../lib/call/journal';
 import {tombstoneLine} from '../../lib/call/tombstones';
 import {segmentHead, sealLine} from '../../lib/proc/log-lines';
 import {readLog} from '../../lib/proc/recovery';
+import type {OnFile} from '../../lib/proc/recovery';
 import {Spool} from '../../lib/proc/spool';
 import {Unread} from '../../lib/proc/unread';
 import {turn} from '../support/clock';
 import {acceptance} from '../support/fake-host';
+import {isWithoutDescriptors, withoutDescriptors} from '../support/no-descriptors';
+import {until} from '../support/until';
 
 const keyOf = (number: number): string => number.toString(16).padStart(16, '0');
 const atMs = 1_764_670_000_000;
@@ -42,11 +45,14 @@ describe('calls on file that are unread', () => {
     readonly read: string[];
     readonly orders: number[];
   }
-  function open(): Reading {
-    const log = {warn: (_fields: object, message: string): void => void warnings.push(message)};
+  const log = {warn: (_fields: object, message: string): void => void warnings.push(message)};
+  function look(): OnFile {
     const spool = new Spool({runDir, minFreeBytes: 0, log});
     const onFile = readLog({spool, isLive: () => false});
     expect(onFile.open).to.deep.equal([]);
+    return onFile;
+  }
+  function open(onFile = look()): Reading {
     const read: string[] = [];
     const orders: number[] = [];
     const unread = new Unread(onFile.settled, onFile.last, onFile.reader, {
@@ -56,6 +62,7 @@ describe('calls on file that are unread', () => {
       },
       tombstone: ({key}) => read.push(`buried ${key}`),
       nothing: (key) => read.push(`nothing ${key}`),
+      log,
     });
     return {unread, read, orders};
   }
@@ -106,5 +113,31 @@ describe('calls on file that are unread', () => {
     await unread.done;
     expect(read.filter((key) => !key.startsWith('nothing'))).to.deep.equal(numbers(0, 100).map(keyOf));
     expect(warnings).to.deep.equal(["cannot read a segment of the log of calls: ENOENT: no such file or directory, open '" + join(runDir, 'log/0000000002.log') + "'"]);
+  });
+
+  it('stay unread while there is no descriptor to read them with, and are read when there is one', async () => {
+    writeSegment(1, numbers(0, 100).map((number) => [number, number % 2 === 0 ? callLines(number) : [...callLines(number), buriedLine(number)]]));
+    const onFile = look();
+    const gate = join(runDir, 'gate');
+    const over = withoutDescriptors(`for time in $(seq 500); do [ -d '${gate}' ] && break; sleep 0.02; done`);
+    await until('no descriptor is left', isWithoutDescriptors);
+    const {unread, read} = open(onFile);
+    const refusals = [() => unread.read(keyOf(0)), () => unread.readRequest('master', 'request-1')].map((ask) => {
+      try {
+        return ask();
+      } catch (error) {
+        return error;
+      }
+    });
+    const failure = await unread.pass.catch((error: unknown) => error);
+    const seen = {calls: unread.calls, tombstones: unread.tombstones, read: read.length};
+    fs.mkdirSync(gate);
+    await over;
+    for (const refusal of [...refusals, failure]) expect(refusal).to.include({code: 'spawner_unavailable', started: 'unknown'});
+    expect(seen).to.deep.equal({calls: 50, tombstones: 50, read: 0});
+    await unread.done;
+    expect(read).to.deep.equal(numbers(0, 100).map((number) => (number % 2 === 0 ? '' : 'buried ') + keyOf(number)));
+    expect(new Set(warnings).size).to.equal(1);
+    expect(warnings[0]).to.match(/^the log of calls cannot be read: EMFILE.*; it is tried again$/);
   });
 });

@@ -1,7 +1,7 @@
 /** A process that is out of file descriptors: this one. */
 import {spawn} from 'node:child_process';
 import {once} from 'node:events';
-import {readFileSync} from 'node:fs';
+import {closeSync, openSync, readFileSync} from 'node:fs';
 
 /**
  * Lets this process open nothing while a shell does `meanwhile`. As it can start nothing either, the shell lowers
@@ -12,4 +12,14 @@ export async function withoutDescriptors(meanwhile: string): Promise<void> {
   const limit = `prlimit --pid ${process.pid} --nofile`;
   const shell = spawn('/bin/sh', ['-c', `${limit}=3: && ${meanwhile}; ${limit}=${soft}:`], {stdio: 'ignore'});
   await once(shell, 'exit');
+}
+
+/** Whether that has begun. */
+export function isWithoutDescriptors(): boolean {
+  try {
+    closeSync(openSync('/dev/null', 'r'));
+    return false;
+  } catch {
+    return true;
+  }
 }
