@@ -103,8 +103,7 @@ export class Daemon {
     this.use(this.scan(this.config));
     const {parts, catalog, table} = this;
     await takeOver({...parts, catalog, table, maxOutputBytes: this.config.limits.maxOutputBytes});
-    // From now on somebody may wait for an answer.
-    if (parts.isOnDisk) parts.spool.disk.useThread();
+    if (parts.isOnDisk) parts.spool.useThread();
   }
 
   /** Opens the port and the local socket. Resolves with the port. */

@@ -91,7 +91,7 @@ function overDisk(chosen: ChosenSpawner, {spool, log}: SpawnerParts, durable: bo
     get builtIns(): ReadonlySet<string> {
       return chosen.builtIns;
     },
-    adopt: (key, limits, sink) => chosen.adopt(key, limits, spawner.sinkOf(key, sink)),
+    adopt: (key, limits, sink) => spawner.processOf(chosen.adopt(key, limits, spawner.sinkOf(key, sink))),
     end: (leavesRunning) => chosen.end(leavesRunning),
   };
 }

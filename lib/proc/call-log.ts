@@ -212,7 +212,11 @@ export class CallLog {
   private *write(lines: Buffer): Work<void> {
     const size = yield* this.newest.append(lines);
     if (size === 0) {
-      this.restore();
+      try {
+        this.restore();
+      } catch {
+        // The directory above it is gone too: whoever is told of this makes it first.
+      }
       throw removedLog();
     }
     yield* this.grown(size);

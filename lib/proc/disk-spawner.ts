@@ -45,18 +45,29 @@ export class DiskSpawner implements Spawner {
   spawn(request: SpawnRequest, sink: SpawnSink): FunctionProcess {
     // It has no files, and nothing of it will be known after a crash.
     if (!request.spooled) return this.spawner.spawn(request, sink);
-    const call = new WaitingCall();
+    const call = this.newCall();
     void (request.spec.urgent ? this.startUrgent(call, request, sink) : this.start(call, request, sink));
     return call;
   }
 
-  /** The sink of a call that a spawner has already. */
+  /** Over the process of a call that a spawner has already. */
+  processOf(process: FunctionProcess): FunctionProcess {
+    const call = this.newCall();
+    call.isSpawned(process);
+    return call;
+  }
+
+  /** The sink of such a call. */
   sinkOf(key: string, sink: SpawnSink): SpawnSink {
     return {
       started: (pid, at) => sink.started(pid, at),
       refused: (refusal, errno) => sink.refused(refusal, errno),
       ended: (ending) => void (this.options.spool.hasUnspooled(key) ? this.endUrgent(key, ending, sink) : this.end(key, ending, sink)),
     };
+  }
+
+  private newCall(): WaitingCall {
+    return new WaitingCall(() => Promise.race([this.options.spool.onDisk().catch(() => {}), pause(limits.urgentDiskMs)]));
   }
 
   private async start(call: WaitingCall, request: SpawnRequest, sink: SpawnSink): Promise<void> {
@@ -140,22 +151,25 @@ function lineOf(ending: Ending): string | null {
   return endedLine({...moment, exitCode, signal, sizes: {stdoutBytes, stderrBytes}});
 }
 
-/** Before its spawner has it, a signal is kept. */
+/** Before its spawner has it, a signal is kept; and after that until it is on file who wants it: an end by a signal that nobody sent would be another end. */
 class WaitingCall implements FunctionProcess {
   private process: FunctionProcess | null = null;
   private wanted: 'terminate' | 'kill' | null = null;
+
+  constructor(private readonly onFile: () => Promise<void>) {}
 
   get hasEnded(): boolean {
     return this.process !== null && this.process.hasEnded;
   }
 
   signal(what: 'terminate' | 'kill'): void {
-    if (this.process !== null) this.process.signal(what);
-    else if (this.wanted !== 'kill') this.wanted = what;
+    if (this.process === null && this.wanted !== 'kill') this.wanted = what;
+    const {process} = this;
+    if (process !== null) void this.onFile().then(() => process.signal(what));
   }
 
   isSpawned(process: FunctionProcess): void {
     this.process = process;
-    if (this.wanted !== null) process.signal(this.wanted);
+    if (this.wanted !== null) this.signal(this.wanted);
   }
 }

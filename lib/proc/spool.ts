@@ -34,7 +34,6 @@ export interface SpoolOptions {
 }
 
 export class Spool implements CallFiles {
-  /** The daemon lets a disk's work wait on a thread once it has taken over what is on it. */
   readonly disk = new DiskWork();
   readonly files: SpoolFiles;
   /** What comes of the files of calls that are being made. */
@@ -55,6 +54,13 @@ export class Spool implements CallFiles {
     this.files = new SpoolFiles(join(options.runDir, 'calls'), {disk: this.disk, log: options.log});
     this.log = new CallLog({...options, disk: this.disk});
     this.earlier = new EarlierJournals(options, this.log);
+  }
+
+  /** What is on the disk has been taken over, and somebody may wait for an answer from now on. */
+  useThread(): void {
+    // The first call shall be refused if there is no room.
+    this.free();
+    this.disk.useThread();
   }
 
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void {

@@ -88,10 +88,31 @@ describe('the spawner over a disk', () => {
     expect([steps, call.hasEnded]).to.deep.equal([[], false]);
     files.pass();
     await later();
-    expect(steps).to.deep.equal(['spawn', 'kill']);
-    call.signal('terminate');
+    expect(steps).to.deep.equal(['spawn']);
     inner!.started(5, {atMs: 1, boot: null});
-    expect(steps).to.deep.equal(['spawn', 'kill', 'terminate', 'started 5']);
+    disk.pass();
+    await later();
+    expect(steps).to.deep.equal(['spawn', 'started 5', 'kill']);
+  });
+
+  it('sends a signal when it is on file who wants it, after an error at once, and else in its time', async () => {
+    const call = spawner.processOf({hasEnded: false, signal: (what) => void steps.push(what)});
+    call.signal('terminate');
+    await later();
+    expect([steps, call.hasEnded]).to.deep.equal([[], false]);
+    disk.pass();
+    await later();
+    expect(steps).to.deep.equal(['terminate']);
+    disk = new Step();
+    call.signal('kill');
+    disk.fail(systemError('EIO'));
+    await later();
+    expect(steps).to.deep.equal(['terminate', 'kill']);
+    disk = new Step();
+    call.signal('terminate');
+    call.signal('kill');
+    await until('they are sent', () => steps.length > 3);
+    expect(steps).to.deep.equal(['terminate', 'kill', 'terminate', 'kill']);
   });
 
   it('starts nothing before the call is on disk, if that is to be', async () => {
@@ -127,7 +148,9 @@ describe('the spawner over a disk', () => {
     files = new Step();
     const call = spawner.spawn(urgent, sink);
     await until('it is started', () => steps.length === 3);
+    disk.pass();
     call.signal('kill');
+    await later();
     expect(steps.slice(2)).to.deep.equal(['spawn without files', 'kill']);
   });
 
