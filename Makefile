@@ -129,7 +129,7 @@ fuzz: node_modules/.package-lock.json ## a fuzzer on the fork server's frame par
 
 # A hundred crashes each instead of the twenty of make check.
 soak: build/check/stamp ## noded and its fork server, killed again and again
-	NODED_SPEC_KILLS=100 SPEC_BATCH=1 $(BESIDE) spec/e2e/crash.spec.ts spec/e2e/forker-crashes.spec.ts
+	NODED_SPEC_KILLS=100 NODED_SPEC_JOINT_KILLS=200 SPEC_BATCH=1 $(BESIDE) spec/e2e/crash.spec.ts spec/e2e/forker-crashes.spec.ts
 
 man-lint: ## the man pages, as mandoc sees them
 	mandoc -T lint -W warning $(MAN)

@@ -2,6 +2,8 @@ import {expect} from 'chai';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {setTimeout as pause} from 'node:timers/promises';
+import {recordOf} from '../../lib/call/journal';
+import type {JournalRecord} from '../../lib/call/journal';
 import {BuiltNoded} from '../support/built';
 import {Chance, seedOfRun} from '../support/chance';
 import {NodedDaemon} from '../support/daemon';
@@ -10,8 +12,10 @@ import {forkServersIn, kill, noForkServerIn} from '../support/processes';
 import {until} from '../support/until';
 import {logOf} from '../support/journals';
 
-/** Deaths of noded; of the fork server half as many. More by NODED_SPEC_KILLS. */
+/** Deaths of one of them: of noded three for each of the fork server. More by NODED_SPEC_KILLS. */
 const kills = Number(process.env.NODED_SPEC_KILLS ?? 20);
+/** Deaths of both together. More by NODED_SPEC_JOINT_KILLS. */
+const jointKills = Number(process.env.NODED_SPEC_JOINT_KILLS ?? kills / 4);
 const masters = 8;
 /** Answers that are asked for again after each round. */
 const rechecked = 40;
@@ -74,6 +78,37 @@ class Masters {
   }
 }
 
+/** In its `ended` line, or in a file. */
+function stdoutOf(runDir: string, key: string, {ended}: JournalRecord): string {
+  const noted = ended !== null && 'noted' in ended ? ended.noted : undefined;
+  return noted?.stdout ?? fs.readFileSync(join(runDir, 'calls', `${key}.out`), 'utf8');
+}
+
+/** Every line that was written: what the lines of a call say must be one story, and the one that was told. */
+function checkLines(runDir: string, {told, ids}: Masters): {readonly damaged: number; readonly accepted: number} {
+  let damaged = 0;
+  const lines = new Map<string, string[]>();
+  for (const {key, json} of logOf(runDir, () => (damaged += 1))) lines.set(key, [...(lines.get(key) ?? []), json]);
+  for (const [key, those] of lines) {
+    const events = those.map((json) => (JSON.parse(json) as {readonly event: string}).event);
+    const all = those.join('\n');
+    const count = (event: string): number => events.filter((its) => its === event).length;
+    expect(events[0], all).to.equal('accepted');
+    expect(new Set(those.filter((_json, n) => events[n] === 'accepted')).size, all).to.equal(1);
+    expect(events.filter((event) => !['accepted', 'started', 'ended', 'outcome'].includes(event)), all).to.deep.equal([]);
+    expect([count('started') <= 1, count('ended') <= 1, count('outcome') <= 1], all).to.deep.equal([true, true, true]);
+    expect(count('started') >= count('ended'), all).to.equal(true);
+    expect(recordOf(key, those)?.accepted.key, all).to.equal(key);
+  }
+  for (const [n, outcome] of told) {
+    const key = ids.get(n)!.split(':')[3]!;
+    const record = recordOf(key, lines.get(key)!)!;
+    if (outcome === 'ok') expect(stdoutOf(runDir, key, record), `call ${n}`).to.equal(`{"n":${n},"done":true}`);
+    else expect(record.outcome?.outcome, `call ${n}`).to.equal('lost');
+  }
+  return {damaged, accepted: lines.size};
+}
+
 describe('a busy noded and its fork server that are killed again and again', function () {
   this.timeout(600_000);
   const seed = seedOfRun();
@@ -114,10 +149,10 @@ describe('a busy noded and its fork server that are killed again and again', fun
     }
   }
 
-  it(`ends every call once, runs none twice and leaves no process (${kills} and ${kills / 2} deaths, NODED_SEED=${seed})`, async () => {
+  it(`ends every call once, runs none twice and leaves no process (${kills} deaths, and ${jointKills} of both, NODED_SEED=${seed})`, async () => {
     const work = new Masters(daemon);
-    const left: Record<Victim, number> = {noded: Math.ceil(kills * 0.75), 'fork server': Math.ceil(kills * 0.25), both: Math.ceil(kills * 0.25)};
-    for (let round = kills + Math.ceil(kills / 4); round > 0; round -= 1) {
+    const left: Record<Victim, number> = {noded: Math.ceil(kills * 0.75), 'fork server': Math.ceil(kills * 0.25), both: jointKills};
+    for (let round = left.noded + left['fork server'] + left.both; round > 0; round -= 1) {
       const victim = chance.weighted(left);
       left[victim] -= 1;
       const working = Array.from({length: masters}, () => work.work());
@@ -143,10 +178,9 @@ describe('a busy noded and its fork server that are killed again and again', fun
     await until('nothing is left of calls that have ended', () => daemon.functionProcesses().length === 0);
     expect(await daemon.stop()).to.deep.equal({code: 0, signal: null});
     await noForkServerIn(daemon.runDir);
+    const {damaged, accepted} = checkLines(daemon.runDir, work);
     // At most the one line that was being written at each death.
-    let damaged = 0;
-    const accepted = logOf(daemon.runDir, () => (damaged += 1)).filter(({json}) => json.startsWith('{"event":"accepted"'));
-    expect(damaged).to.be.at.most(2 * kills);
-    expect(new Set(accepted.map(({key}) => key)).size).to.be.at.least(work.started);
+    expect(damaged).to.be.at.most(kills + 2 * jointKills);
+    expect(accepted).to.be.at.least(work.started);
   });
 });
