@@ -6,6 +6,7 @@ import {join} from 'node:path';
 
 const checkout = join(__dirname, '../..');
 const source = join(checkout, 'libexec/noded-forker.c');
+const goldenSource = join(checkout, 'spec/libexec/forker-golden.c');
 export const fuzzerSource = join(checkout, 'spec/libexec/forker-fuzz.c');
 
 /** Keeps what was built until the run ends. */
@@ -89,6 +90,12 @@ export const buildSanitizedForker = (): string => orThrow(sanitized().problem, s
 export function sanitizerFindings(): string[] {
   return fs.readdirSync(sanitizerDirectory()).map((name) => fs.readFileSync(join(sanitizerDirectory(), name), 'utf8'));
 }
+
+/** What makes and reads its frames for spec/golden. */
+export const buildGolden = once(() => {
+  const built = join(buildDirectory(), 'forker-golden');
+  return orThrow(compile('cc', ['-std=c11', '-pthread', '-O1', '-w'], goldenSource, built), built);
+});
 
 /** The fuzzer of the frame parser; null is the problem if it cannot be built. */
 export function buildFuzzer(): {readonly problem: string | null; readonly program: string} {
