@@ -496,11 +496,12 @@ static bool append_lines(const char *key, const struct lines *lines) {
 static void follow_run_dir(void);
 
 /* True if it is appended to from now on. On an error the one before goes on, and noded keeps that. */
-static bool use_segment(uint32_t number) {
+static bool use_segment(uint32_t number, bool *follows) {
   char name[32];
   snprintf(name, sizeof name, "log/%010u.log", number);
   int fd = openat(run_dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-  if (fd == -1 && errno == ENOENT) {
+  *follows = fd == -1 && errno == ENOENT;
+  if (*follows) {
     follow_run_dir();
     fd = openat(run_dir, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
   }
@@ -1023,7 +1024,7 @@ struct job {
   struct written written;
   int error;
   uint8_t stage;
-  bool again; /* JOB_NOT_STARTED: it will be tried again */
+  bool again; /* JOB_NOT_STARTED: it will be tried again; JOB_SEGMENT: it was in another run directory */
   bool done;  /* it came to what it should */
   uint32_t segment;
   char said[MAX_MESSAGE];
@@ -1089,7 +1090,7 @@ static void do_job(struct job *job) {
     case JOB_NAME_AGAIN: job->done = name_outputs(&job->call, false); break;
     case JOB_END: write_end(&job->call, &job->written); break;
     case JOB_NOT_STARTED: put_not_started(job); break;
-    case JOB_SEGMENT: job->done = use_segment(job->segment); break;
+    case JOB_SEGMENT: job->done = use_segment(job->segment, &job->again); break;
   }
 }
 
@@ -1223,6 +1224,8 @@ static void finish_segment(const struct job *job) {
   uint32_t next = next_segment;
   segment_busy = false;
   next_segment = 0;
+  /* Whoever looks for us there must find our names. */
+  if (job->done && job->again) names_at = monotonic_ms();
   if (job->done && begin_frame('G', 4)) put_u32(job->segment);
   if (next != 0) give_segment(next);
 }

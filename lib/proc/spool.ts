@@ -247,7 +247,8 @@ export class Spool implements CallFiles {
       const {bavail, bsize} = yield* filesystemStats(this.files.directory);
       this.freeBytes = bavail * bsize;
     } catch (error) {
-      this.freeBytes = 0;
+      // What is not there has no room. On a thread that is known too late: what the call itself writes refuses it, and not the next one.
+      this.freeBytes = this.disk.isThreaded && errnoOf(error) === 'ENOENT' ? Infinity : 0;
       this.restoreDirectory(errnoOf(error));
     }
   }

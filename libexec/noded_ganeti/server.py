@@ -165,7 +165,7 @@ class Server:
             try:
                 self._spool.use_segment(number)
             except FileNotFoundError:
-                self._names.follow_run_dir()
+                self._names.see_to()  # in another run directory, where whoever looks for them must find them
                 self._spool.use_segment(number)
         except OSError as error:
             self._daemon.say('segment %d of the log: %s' % (number, error))
