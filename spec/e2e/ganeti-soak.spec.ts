@@ -4,6 +4,7 @@ import {describeIf} from '../support/as-root';
 import {ganetiProblem} from '../support/ganeti-node';
 import {GanetiNoded} from '../support/ganeti-noded';
 import {complaints, leftovers, settled} from '../support/ganeti-soak';
+import {until} from '../support/until';
 
 const calls = 500;
 const atOnce = 8;
@@ -33,9 +34,13 @@ describeIf('ganeti-noded after many calls', ganetiProblem(), () => {
   it('has no descriptor, zombie or file more, and its fork server no memory', async function () {
     this.timeout(180_000);
     const {pid, runDir} = noded;
+    // Files are removed after the answer, and on a disk not on the loop.
+    const filesAreGone = (): Promise<boolean> => until('the files are gone', () => leftovers(pid, runDir).spoolFiles.length === 0);
     await call(calls / 10);
+    await filesAreGone();
     const before = await settled(pid, runDir, leftovers(pid, runDir));
     await call(calls);
+    await filesAreGone();
     const after = await settled(pid, runDir, before);
     expect(complaints(before, after)).to.deep.equal([]);
     expect(after.spoolFiles).to.deep.equal([]);
