@@ -37,3 +37,17 @@ export class Alarm {
     else this.turn = setImmediate(this.ring);
   }
 }
+
+/**
+ * Resolves when the work has come to its end, well or not; or after so many ms, and the work goes on. Never rejects.
+ */
+export function settledWithin(ms: number, work: Promise<unknown>): Promise<void> {
+  return new Promise((resolve) => {
+    const alarm = new Alarm(monotonicMs() + ms, resolve);
+    const settled = (): void => {
+      alarm.clear();
+      resolve();
+    };
+    work.then(settled, settled);
+  });
+}

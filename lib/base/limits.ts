@@ -109,8 +109,11 @@ export const limits = {
   logSettlePollMs: 1,
   /** A manifest, noded.conf or a certificate file: far below, unless it is the wrong file. */
   maxConfigBytes: MiB,
-  /** With its run directory on a disk noded starts an urgent function after this, whether its acceptance is on file or not. */
-  urgentDiskMs: 250,
+  /**
+   * Of a run directory on a disk: so long an urgent function waits for it before it starts, and again before its end
+   * is told, and any signal for the line that says who sent it.
+   */
+  diskGraceMs: 250,
   /** So long beyond its time an answer waits for a disk, if it gives out the ID of a call or forgets one. */
   syncGraceMs: 500,
   /** A fire-and-forget start is answered once the process runs, or after this with the call still starting. */

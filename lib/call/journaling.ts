@@ -1,6 +1,6 @@
 /** Who writes what to the journal of a call, and when: noded, or a spawner that makes the journals itself (DESIGN.md section 5). */
-import {Alarm} from '../base/alarm';
-import {monotonicMs, wallMs} from '../base/duration';
+import {settledWithin} from '../base/alarm';
+import {wallMs} from '../base/duration';
 import {limits} from '../base/limits';
 import type {StopCause} from '../base/outcome';
 import {acceptedLine, outcomeLine, stoppingLine} from './journal';
@@ -47,14 +47,7 @@ export class Journaling {
 
   /** Resolves once what has been put on file survives what it is to survive; or when a disk takes too long for that. */
   onDisk(): Promise<void> {
-    return new Promise((resolve) => {
-      const alarm = new Alarm(monotonicMs() + limits.syncGraceMs, resolve);
-      const done = (): void => {
-        alarm.clear();
-        resolve();
-      };
-      this.files.onDisk().then(done, done);
-    });
+    return settledWithin(limits.syncGraceMs, this.files.onDisk());
   }
 
   stopping(call: Call, cause: StopCause, by: string): void {

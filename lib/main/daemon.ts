@@ -2,8 +2,8 @@
 import {chmodSync, unlinkSync} from 'node:fs';
 import {join} from 'node:path';
 import type {Server as HttpsServer} from 'node:https';
-import {setTimeout as pause} from 'node:timers/promises';
 import type {Server} from 'node:net';
+import {settledWithin} from '../base/alarm';
 import {bootId} from '../base/boot-clock';
 import {monotonicMs, wallMs} from '../base/duration';
 import {errnoOf, messageOf} from '../base/errors';
@@ -129,7 +129,7 @@ export class Daemon {
   /** Resolves once all is on file, or the disk takes too long for that. */
   async close(): Promise<void> {
     this.luxi.close();
-    await Promise.race([this.parts.spool.flush(), pause(limits.closeGraceMs, undefined, {ref: false})]);
+    await settledWithin(limits.closeGraceMs, this.parts.spool.flush());
   }
 
   endSpawner(leavesRunning: boolean): Promise<void> {

@@ -2,10 +2,10 @@
  * A spawner between the table and another one, for a run directory on a disk, which may hang, and may lose its power.
  * Nothing starts before its acceptance is on file, and nobody hears of an end before that is; with `durable` of
  * noded.conf(5) both are on the disk by then. Only an urgent function waits for no disk: it starts after
- * limits.urgentDiskMs in any case, its output goes to memory, and to files in the end; and so long its end waits for
+ * limits.diskGraceMs in any case, its output goes to memory, and to files in the end; and so long its end waits for
  * these.
  */
-import {setTimeout as pause} from 'node:timers/promises';
+import {settledWithin} from '../base/alarm';
 import {bootId} from '../base/boot-clock';
 import {errnoOf, messageOf} from '../base/errors';
 import {limits} from '../base/limits';
@@ -22,7 +22,7 @@ export interface DiskSpawnerOptions {
 }
 
 export class DiskSpawner implements Spawner {
-  /** The table puts the acceptance on file itself, so that this can wait for it before the spawner hears of the call. */
+  /** The table puts acceptances on file itself: this waits for that before the spawner hears of the call. */
   readonly makesJournals = false;
 
   constructor(
@@ -67,7 +67,7 @@ export class DiskSpawner implements Spawner {
   }
 
   private newCall(): WaitingCall {
-    return new WaitingCall(() => Promise.race([this.options.spool.onDisk().catch(() => {}), pause(limits.urgentDiskMs)]));
+    return new WaitingCall(() => settledWithin(limits.diskGraceMs, this.options.spool.onDisk()));
   }
 
   private async start(call: WaitingCall, request: SpawnRequest, sink: SpawnSink): Promise<void> {
@@ -91,13 +91,13 @@ export class DiskSpawner implements Spawner {
     const {key} = request;
     const {spool} = this.options;
     const accepted = this.isAccepted(key).catch((error: unknown) => void spool.refusal(key, errnoOf(error)));
-    await Promise.race([accepted, pause(limits.urgentDiskMs)]);
+    await settledWithin(limits.diskGraceMs, accepted);
     const process = this.spawner.spawn({...request, spooled: false}, {
+      ...this.sinkOf(key, sink),
       started: (pid, at) => {
         spool.append(key, startedLine({pid, startTime: startTimeOf(pid), bootId, ...at}));
         sink.started(pid, at);
       },
-      refused: (refusal, errno) => sink.refused(refusal, errno),
       ended: (ending) => void this.endUrgent(key, ending, sink),
     });
     call.isSpawned(process);
@@ -123,7 +123,7 @@ export class DiskSpawner implements Spawner {
       await spool.onDisk();
       await this.outputOnDisk(key, ending);
     });
-    await Promise.race([onFile, pause(limits.urgentDiskMs)]);
+    await settledWithin(limits.diskGraceMs, onFile);
     sink.ended(ending);
   }
 
@@ -151,7 +151,10 @@ function lineOf(ending: Ending): string | null {
   return endedLine({...moment, exitCode, signal, sizes: {stdoutBytes, stderrBytes}});
 }
 
-/** Before its spawner has it, a signal is kept; and after that until it is on file who wants it: an end by a signal that nobody sent would be another end. */
+/**
+ * Before its spawner has it, a signal is kept; and after that until it is on file who wants it: an end by a signal that
+ * nobody sent would be another end.
+ */
 class WaitingCall implements FunctionProcess {
   private process: FunctionProcess | null = null;
   private wanted: 'terminate' | 'kill' | null = null;

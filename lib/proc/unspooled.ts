@@ -3,6 +3,7 @@
  * output in memory. A node whose disk is full must still power-cycle, and say so.
  */
 import type {ChildProcess} from 'node:child_process';
+import {settledWithin} from '../base/alarm';
 import {limits} from '../base/limits';
 import type {Output} from './recent-outputs';
 
@@ -22,9 +23,7 @@ export class UnspooledStreams {
 
   /** What was written until the function process ended. */
   async collect(): Promise<Output> {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([this.closed, new Promise((resolve) => (timer = setTimeout(resolve, limits.pipeDrainMs)))]);
-    clearTimeout(timer);
+    await settledWithin(limits.pipeDrainMs, this.closed);
     return {stdout: Buffer.concat(this.stdout), stderr: Buffer.concat(this.stderr)};
   }
 

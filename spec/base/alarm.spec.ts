@@ -1,5 +1,5 @@
 import {expect} from 'chai';
-import {Alarm} from '../../lib/base/alarm';
+import {Alarm, settledWithin} from '../../lib/base/alarm';
 import {limits} from '../../lib/base/limits';
 import {setFakeClock, turn} from '../support/clock';
 import type {FakeClock} from '../support/clock';
@@ -69,5 +69,35 @@ describe('an alarm', () => {
     alarm.clear();
     await turn();
     expect(rung).to.deep.equal([]);
+  });
+});
+
+describe('work that is waited for', () => {
+  let clock: FakeClock;
+  beforeEach(() => (clock = setFakeClock()));
+  afterEach(() => clock.restore());
+
+  const settled = (work: Promise<unknown>): {is: boolean} => {
+    const state = {is: false};
+    void settledWithin(1_000, work).then(() => (state.is = true));
+    return state;
+  };
+
+  for (const [how, end] of [['well', () => Promise.resolve(1)], ['not well', () => Promise.reject(new Error('no'))]] as const) {
+    it(`has come to its end, ${how}: no timer is left`, async () => {
+      const state = settled(end());
+      await turn();
+      expect([state.is, clock.countTimers()]).to.deep.equal([true, 0]);
+    });
+  }
+
+  it('takes longer than that', async () => {
+    const state = settled(new Promise(() => {}));
+    clock.tick(999);
+    await turn();
+    expect(state.is).to.equal(false);
+    clock.tick(1);
+    await turn();
+    expect(state.is).to.equal(true);
   });
 });
