@@ -25,7 +25,7 @@ export class TraceReader {
     readonly traces: Traces,
   ) {}
 
-  /** Throws the system's error if it has nothing to read them with. */
+  /** Throws spawner_unavailable if the system has nothing to read them with. */
   *lines(trace: Trace): Generator<Line> {
     for (const {segment, offset} of this.traces.placesOf(trace)) {
       const line = lineAt(this.segment(segment), offset);
@@ -51,9 +51,17 @@ export class TraceReader {
     if (kept !== undefined) return kept;
     const [oldest] = this.segments.keys();
     if (this.segments.size >= limits.segmentsInMemory) this.segments.delete(oldest!);
-    const segment = this.log.contentOf(number);
+    const segment = this.read(number);
     this.segments.set(number, segment);
     return segment;
+  }
+
+  private read(number: number): Buffer {
+    try {
+      return this.log.contentOf(number);
+    } catch (error) {
+      throw new NodedError('spawner_unavailable', {started: 'unknown', message: `the log of calls cannot be read: ${messageOf(error)}`});
+    }
   }
 }
 
@@ -89,13 +97,17 @@ export class Unread implements UnreadCalls {
     this.done = this.readAll(placed);
   }
 
-  /** What cannot be read now stays unread: its request ID must not run again, nor its files be removed. */
+  /**
+   * What cannot be read now stays unread, and is tried again: its request ID must not run again, nor its files be
+   * removed.
+   */
   private async readAll(placed: readonly Trace[]): Promise<void> {
     for (;;) {
       this.pass = inSlices(placed, (trace) => this.readTrace(trace));
       try {
         return await this.pass;
       } catch (error) {
+        if (!(error instanceof NodedError)) throw error;
         this.sink.log.warn({calls: this.calls}, `${messageOf(error)}; it is tried again`);
         await pause(limits.rereadMs, undefined, {ref: false});
       }
@@ -125,25 +137,17 @@ export class Unread implements UnreadCalls {
   }
 
   private readTombstone(trace: Trace): void {
-    const tombstone = this.ifReadable(() => this.reader.tombstone(trace));
+    const tombstone = this.reader.tombstone(trace);
     trace.isUnread = false;
     this.tombstones -= 1;
     if (tombstone !== null) this.sink.tombstone(tombstone);
   }
 
   private readCall(trace: Trace): void {
-    const record = this.ifReadable(() => this.reader.record(trace));
+    const record = this.reader.record(trace);
     trace.isUnread = false;
     this.calls -= 1;
     if (record === null) this.sink.nothing(trace.key);
     else this.sink.call(record, trace.order);
-  }
-
-  private ifReadable<T>(read: () => T): T {
-    try {
-      return read();
-    } catch (error) {
-      throw new NodedError('spawner_unavailable', {started: 'unknown', message: `the log of calls cannot be read: ${messageOf(error)}`});
-    }
   }
 }
