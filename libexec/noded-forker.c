@@ -24,8 +24,8 @@
  *
  * A moment is two u64 of ms: by the wall clock, and since boot; version 2 had the first only, and none in LIVE and
  * STARTED; version 3 made a journal of each call and knew no segments. A malformed frame closes that connection and
- * harms no call. Nothing is allocated but starts that wait for a disk: a call is a slot of a fixed table. Facts go to the log first and to the daemon
- * second, so a report that cannot be delivered is never lost.
+ * harms no call. Nothing is allocated but starts that wait for a disk: a call is a slot of a fixed table. Facts go to
+ * the log first and to the daemon second, so a report that cannot be delivered is never lost.
  *
  * Most calls are short and write little, and files are what such a call costs most. So stdout and stderr
  * get their names in the spool only when somebody may want to look: once the call has run for SETTLE_MS,
@@ -115,7 +115,10 @@ enum { F_LEAVE_RUNNING = 1, F_USER = 2, F_NICE = 4, F_UNSPOOLED = 8, F_INLINE = 
 enum { STAGE_NONE, STAGE_OPEN, STAGE_SPAWN, STAGE_EXEC, STAGE_JOURNAL };
 enum { KIND_EXITED = 0, KIND_SIGNALED = 1, KIND_NOT_STARTED = 2 };
 
-/* Free: not in use. Opening: waits for its files. Running: its leader has not been reaped. Ended: reaped, descendants may be left. */
+/*
+ * Free: not in use. Opening: waits for its files. Running: its leader has not been reaped. Ended: reaped, descendants
+ * may be left.
+ */
 enum state { FREE, OPENING, RUNNING, ENDED };
 
 /* An instant in ms: for display, and by the clock that ages and order go by, because nobody sets it. */
@@ -286,7 +289,7 @@ static void write_starts(void);
 /* Writes what the daemon takes. An error is left for the next read: what the daemon sent before it died still counts. */
 static void flush_out(void) {
   size_t at = 0;
-  if (!on_disk) write_starts();
+  write_starts();
   while (at < out_size) {
     ssize_t sent = send(daemon_fd, out + at, out_size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -1 && errno == EINTR) continue;
@@ -396,16 +399,19 @@ static void forget_oldest_ended(void) {
 
 /* ---- the spool: <key>.args, .out and .err ---- */
 
+static const char *file_name(char name[FILE_NAME], const char *key, const char *kind) {
+  snprintf(name, FILE_NAME, "calls/%.*s.%s", KEY, key, kind);
+  return name;
+}
+
 static int open_file(const char *key, const char *kind, int flags) {
   char name[FILE_NAME];
-  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
-  return openat(run_dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+  return openat(run_dir, file_name(name, key, kind), flags | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
 static void unlink_file(const char *key, const char *kind) {
   char name[FILE_NAME];
-  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
-  unlinkat(run_dir, name, 0);
+  unlinkat(run_dir, file_name(name, key, kind), 0);
 }
 
 /* It has names early where the spool's filesystem has no nameless files. */
@@ -417,8 +423,7 @@ static void unlink_output(const char *key) {
 static uint64_t file_size(const char *key, const char *kind) {
   char name[FILE_NAME];
   struct stat stat;
-  snprintf(name, sizeof name, "calls/%.16s.%s", key, kind); /* KEY */
-  return fstatat(run_dir, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : SIZE_UNKNOWN;
+  return fstatat(run_dir, file_name(name, key, kind), &stat, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)stat.st_size : SIZE_UNKNOWN;
 }
 
 static bool write_all(int fd, const uint8_t *bytes, size_t size) {
@@ -529,6 +534,7 @@ static void add_started(struct lines *lines, struct call *call) {
 /* Starts that are not on file yet are those of the youngest calls. In one write, before the daemon hears of them: then their IDs are given out. */
 static void write_starts(void) {
   static struct lines lines;
+  if (on_disk) return; /* there each is a job */
   int32_t at = last_young;
   while (at != -1 && calls[at].unwritten) {
     const char *key = calls[at].key;
@@ -557,6 +563,8 @@ static void report_started(const struct call *call, char type) {
 
 /* What a function wrote. The bytes are those that stand in its `ended` line: stdout, then stderr. */
 struct written { uint64_t out, err; bool noted; uint8_t bytes[MAX_NOTED]; };
+
+static const struct written nothing;
 
 enum { NOTED = 1, HAS_BOOT = 2 };
 
@@ -760,8 +768,7 @@ static bool name_output(struct call *call, const char *kind, int *fd, bool says)
   char from[32], to[FILE_NAME];
   if (*fd == -1) return true;
   snprintf(from, sizeof from, "/proc/self/fd/%d", *fd);
-  snprintf(to, sizeof to, "calls/%s.%s", call->key, kind);
-  bool named = linkat(AT_FDCWD, from, run_dir, to, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST; /* it had one from the start */
+  bool named = linkat(AT_FDCWD, from, run_dir, file_name(to, call->key, kind), AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST; /* it had one from the start */
   if (!named && says) message("%s: its std%s cannot have a name: %s", call->key, kind, strerror(errno));
   if (!named) return false;
   close(*fd);
@@ -783,7 +790,7 @@ static bool name_outputs(struct call *call, bool says) {
 }
 
 static void settle(struct call *call) {
-  if (!on_disk) write_starts();
+  write_starts();
   leave_young(call);
   give_call(call, JOB_NAME);
 }
@@ -838,12 +845,14 @@ static void begin_call(struct call *call, const struct start *start, pid_t pid, 
     return;
   }
   /* In memory a start is written when it is reported, most often with its end. */
-  if (on_disk) give_call(call, JOB_STARTED);
-  else report_started(call, 'A');
-  if (!on_disk && !(call->flags & F_INLINE)) unlink_file(call->key, "args");
+  if (on_disk) {
+    give_call(call, JOB_STARTED);
+  } else {
+    report_started(call, 'A');
+    if (!(call->flags & F_INLINE)) unlink_file(call->key, "args");
+  }
   become_young(call);
 }
-
 
 /* ---- ending ---- */
 
@@ -1013,7 +1022,10 @@ static bool read_start(struct reader *reader, struct start *start) {
 
 /* ---- jobs: what may have to wait for the disk of the run directory ---- */
 
-/* A call has one at a time, and what it needs next waits until that is done. It works on a copy: the table is not its thread's. */
+/*
+ * A call has one at a time, and what it needs next waits until that is done. It works on a copy: the table is not its
+ * thread's.
+ */
 struct job {
   enum job_kind kind;
   int32_t slot;
@@ -1024,9 +1036,10 @@ struct job {
   struct written written;
   int error;
   uint8_t stage;
-  bool again; /* JOB_NOT_STARTED: it will be tried again; JOB_SEGMENT: it was in another run directory */
-  bool done;  /* it came to what it should */
+  bool again;   /* JOB_NOT_STARTED: it will be tried again */
+  bool done;    /* it came to what it should */
   uint32_t segment;
+  bool follows; /* JOB_SEGMENT: it was not in the run directory that we had */
   char said[MAX_MESSAGE];
 };
 
@@ -1090,7 +1103,7 @@ static void do_job(struct job *job) {
     case JOB_NAME_AGAIN: job->done = name_outputs(&job->call, false); break;
     case JOB_END: write_end(&job->call, &job->written); break;
     case JOB_NOT_STARTED: put_not_started(job); break;
-    case JOB_SEGMENT: job->done = use_segment(job->segment, &job->again); break;
+    case JOB_SEGMENT: job->done = use_segment(job->segment, &job->follows); break;
   }
 }
 
@@ -1157,7 +1170,7 @@ static void fail_start(struct call *call, int error, uint8_t stage) {
   struct job here, *job = new_job(call, JOB_NOT_STARTED, &here);
   job->error = error;
   job->stage = stage;
-  /* A package upgrade is writing the program: rare and short. The daemon asks again; nobody else waits for that here. Parts are used up. */
+  /* A package upgrade is writing the program: rare and short. The daemon asks again, and nobody here waits. Parts are used up. */
   job->again = error == ETXTBSY && !(call->flags & (F_LAST_TRY | F_PARTS)) && daemon_fd != -1;
   give_job(job, has_to_wait(call->flags));
 }
@@ -1200,7 +1213,6 @@ static void finish_open(struct call *call, const struct job *job) {
 }
 
 static void finish_not_started(struct call *call, const struct job *job) {
-  static const struct written nothing;
   if (!job->again) {
     report_ended(call->key, KIND_NOT_STARTED, job->error, job->stage, call->finish.at, (struct usage){0}, &nothing);
   } else if (begin_frame('B', KEY)) {
@@ -1212,12 +1224,12 @@ static void finish_not_started(struct call *call, const struct job *job) {
   drop_call(call);
 }
 
-static void finish_end(struct call *call, const struct job *job) {
+static void finish_end(struct call *call, const struct written *written) {
   const struct finish *end = &call->finish;
   if (call->out != -1) close(call->out);
   if (call->err != -1) close(call->err);
   call->out = call->err = -1;
-  report_ended(call->key, end->signaled ? KIND_SIGNALED : KIND_EXITED, end->code, STAGE_NONE, end->at, end->usage, &job->written);
+  report_ended(call->key, end->signaled ? KIND_SIGNALED : KIND_EXITED, end->code, STAGE_NONE, end->at, end->usage, written);
 }
 
 static void finish_segment(const struct job *job) {
@@ -1225,7 +1237,7 @@ static void finish_segment(const struct job *job) {
   segment_busy = false;
   next_segment = 0;
   /* Whoever looks for us there must find our names. */
-  if (job->done && job->again) names_at = monotonic_ms();
+  if (job->done && job->follows) names_at = monotonic_ms();
   if (job->done && begin_frame('G', 4)) put_u32(job->segment);
   if (next != 0) give_segment(next);
 }
@@ -1252,7 +1264,7 @@ static void finish_job(struct job *job) {
   call->err = job->call.err;
   call->unwritten = job->call.unwritten;
   if (job->kind == JOB_STARTED) report_started(call, 'A');
-  else if (job->kind == JOB_END) finish_end(call, job);
+  else if (job->kind == JOB_END) finish_end(call, &job->written);
   else if (!job->done) rename_at = monotonic_ms() + RENAME_MS;
   /* What is to be done at an end includes the rest. */
   for (int kind = JOB_END; kind >= JOB_NAME && after != 0; kind--)
@@ -1332,7 +1344,6 @@ static struct call *begin_start(const struct start *start) {
 
 /* There is no place for it. What it has on a disk stays until it is forgotten: nothing here could wait for that. */
 static void refuse_start(const struct start *start) {
-  static const struct written nothing;
   struct moment now = moment_now();
   bool on_file = start->accepted_size == 0 && !(start->flags & F_UNSPOOLED);
   if (on_file && !on_disk) {
@@ -1393,7 +1404,6 @@ static bool add_part(const char *key, const uint8_t *bytes, size_t size) {
 static uint64_t microseconds(struct timeval time) { return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec; }
 
 static void end_call(struct call *call, int status, const struct rusage *rusage) {
-  static const struct written nothing;
   bool signaled = WIFSIGNALED(status);
   call->finish = (struct finish){signaled ? WTERMSIG(status) : WEXITSTATUS(status), signaled, moment_now(), {microseconds(rusage->ru_utime), microseconds(rusage->ru_stime), (uint64_t)rusage->ru_maxrss}};
   if (call->began != -1) leave_young(call);
@@ -1408,9 +1418,7 @@ static void end_call(struct call *call, int status, const struct rusage *rusage)
   }
   send_output(call, 1, call->out);
   send_output(call, 2, call->err);
-  struct job here, *job = new_job(call, JOB_END, &here);
-  job->written = nothing;
-  finish_end(call, job);
+  finish_end(call, &nothing);
 }
 
 static void sweep_soon(void) {
