@@ -4,10 +4,9 @@ import {join} from 'node:path';
 import {setTimeout as pause} from 'node:timers/promises';
 import {describeWithDisks} from '../support/as-root';
 import {BuiltNoded} from '../support/built';
-import {NodedDaemon} from '../support/daemon';
+import type {NodedDaemon} from '../support/daemon';
+import {DaemonOnDisk} from '../support/daemon-on-disk';
 import type {Response} from '../support/daemon';
-import {Disk} from '../support/disk';
-import {forkServersIn, kill} from '../support/processes';
 
 /** For how long the disk hangs, for each spawner. More by NODED_SPEC_FROZEN. */
 const frozenSeconds = Number(process.env.NODED_SPEC_FROZEN ?? 12);
@@ -94,8 +93,7 @@ describeWithDisks('a noded whose disk hangs', () => {
   for (const spawner of ['forker', 'child'] as const) {
     describe(`with spawner = "${spawner}"`, function () {
       this.timeout(60_000 + 3_000 * frozenSeconds);
-      let daemon: NodedDaemon;
-      let disk: Disk;
+      let daemon: DaemonOnDisk;
       const count = (name: string): string => fs.readFileSync(join(daemon.root, 'counts', name), 'utf8');
 
       before(async () => {
@@ -106,24 +104,19 @@ describeWithDisks('a noded whose disk hangs', () => {
           switch: {body: `${counts('switch')}printf '{"switched":%s,"pad":"%700s"}' "$args" "" | tr ' ' x\n`, manifest: 'urgent = true\n'},
           idle: {body: '#!/bin/sh\nexec sleep 1000\n'},
         };
-        daemon = new NodedDaemon({program: built.program, functions, config: `spawner = "${spawner}"\n[limits]\nmin_free = 0\n`});
-        disk = new Disk(daemon.root, daemon.runDir);
+        daemon = new DaemonOnDisk({program: built.program, functions, config: `spawner = "${spawner}"\n[limits]\nmin_free = 0\n`});
         fs.mkdirSync(join(daemon.root, 'counts'));
         await daemon.start();
       });
       after(async () => {
-        disk.thaw();
-        await daemon.kill();
-        forkServersIn(daemon.runDir).forEach(kill);
-        daemon.killFunctions();
-        disk.dispose();
+        daemon.disk.thaw();
         await daemon.dispose();
       });
 
       it(`answers all in their time for ${frozenSeconds} s, loses nothing, and runs nothing twice`, async () => {
         const idle = await Promise.all([0, 1].map(async () => (await daemon.startFunction('idle', null, 0)).json.call.id));
         let isFrozen = true;
-        disk.freeze(frozenSeconds + 30);
+        daemon.disk.freeze(frozenSeconds + 30);
         const load = new Load(daemon, () => isFrozen);
         const working = [...Array.from({length: waiters}, (_none, n) => load.wait(idle[0]!, n)), load.start(), load.switch()];
         void Promise.all(working).catch(() => load.stop());
@@ -134,7 +127,7 @@ describeWithDisks('a noded whose disk hangs', () => {
         load.stop();
         await Promise.all(working);
         isFrozen = false;
-        disk.thaw();
+        daemon.disk.thaw();
         expect(load.waited).to.equal(waiters * rounds);
         expect([load.starts.length > 0, load.switched.length > 1]).to.deep.equal([true, true]);
         console.log(`      ${load.starts.length} starts, ${load.switched.length} urgent, ${load.waited} waits; the latest answer came ${load.latest.toFixed(2)} s after its time`);

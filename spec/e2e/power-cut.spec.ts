@@ -5,9 +5,9 @@ import {setTimeout as pause} from 'node:timers/promises';
 import {describeWithDisks} from '../support/as-root';
 import {BuiltNoded} from '../support/built';
 import {Chance, seedOfRun} from '../support/chance';
-import {NodedDaemon} from '../support/daemon';
+import type {NodedDaemon} from '../support/daemon';
+import {DaemonOnDisk} from '../support/daemon-on-disk';
 import type {Response} from '../support/daemon';
-import {Disk} from '../support/disk';
 import {forkServersIn, kill, noForkServerIn, signalProcess} from '../support/processes';
 import {until} from '../support/until';
 
@@ -93,12 +93,10 @@ describeWithDisks('a durable noded whose machine loses its power', () => {
   for (const spawner of ['forker', 'child'] as const) {
     describe(`with spawner = "${spawner}"`, function () {
       this.timeout(300_000);
-      let daemon: NodedDaemon;
-      let disk: Disk;
+      let daemon: DaemonOnDisk;
 
       before(async () => {
-        daemon = new NodedDaemon({program: built.program, config: `durable = true\nspawner = "${spawner}"\n[limits]\nmin_free = 0\n`});
-        disk = new Disk(daemon.root, daemon.runDir);
+        daemon = new DaemonOnDisk({program: built.program, config: `durable = true\nspawner = "${spawner}"\n[limits]\nmin_free = 0\n`});
         fs.mkdirSync(join(daemon.root, 'counts'));
         // Every third one has a result that stands in a file of its own.
         const body = `#!/bin/sh
@@ -108,30 +106,26 @@ describeWithDisks('a durable noded whose machine loses its power', () => {
         await daemon.start();
       });
       after(async () => {
-        await daemon.kill();
-        forkServersIn(daemon.runDir).forEach(kill);
-        daemon.killFunctions();
-        disk.dispose();
         await daemon.dispose();
       });
 
       /** Nobody is answered any more before the power is gone, and nothing is written after it. */
       async function cut(): Promise<void> {
         for (const pid of [daemon.pid, ...forkServersIn(daemon.runDir)]) signalProcess(pid, 'SIGSTOP');
-        disk.cut();
+        daemon.disk.cut();
         await daemon.kill();
         forkServersIn(daemon.runDir).forEach(kill);
         await noForkServerIn(daemon.runDir);
         await until('nothing uses the disk', () => {
           daemon.killFunctions();
           try {
-            disk.unmount();
+            daemon.disk.unmount();
             return true;
           } catch {
             return false;
           }
         });
-        disk.mount();
+        daemon.disk.mount();
       }
 
       async function recheck(work: Masters): Promise<void> {

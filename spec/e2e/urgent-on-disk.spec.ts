@@ -3,15 +3,12 @@ import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {describeWithDisks} from '../support/as-root';
 import {BuiltNoded} from '../support/built';
-import {NodedDaemon} from '../support/daemon';
-import {Disk} from '../support/disk';
-import {forkServersIn, kill} from '../support/processes';
+import {DaemonOnDisk} from '../support/daemon-on-disk';
 import {until} from '../support/until';
 
 describeWithDisks('an urgent function whose run directory is on a disk', () => {
   let built: BuiltNoded;
-  let daemon: NodedDaemon;
-  let disk: Disk;
+  let daemon: DaemonOnDisk;
   let gate: string;
 
   before(async () => {
@@ -20,16 +17,11 @@ describeWithDisks('an urgent function whose run directory is on a disk', () => {
       switch: {body: '#!/bin/sh\nread -r args\necho note >&2\ntouch "$HOME/begun"\nuntil [ -e "$HOME/gate" ]; do sleep 0.02; done\nprintf \'{"switched":%s,"pad":"%700s"}\' "$args" "" | tr " " x\n', manifest: 'urgent = true\n'},
       chatty: {body: '#!/bin/sh\nprintf \'"%70000s"\' "" | tr " " x\n', manifest: 'urgent = true\n'},
     };
-    daemon = new NodedDaemon({program: built.program, functions, config: 'spawner = "forker"\n[limits]\nmin_free = 0\n'});
-    disk = new Disk(daemon.root, daemon.runDir);
+    daemon = new DaemonOnDisk({program: built.program, functions, config: 'spawner = "forker"\n[limits]\nmin_free = 0\n'});
     gate = join(daemon.root, 'gate');
     await daemon.start();
   });
   after(async () => {
-    await daemon.kill();
-    forkServersIn(daemon.runDir).forEach(kill);
-    daemon.killFunctions();
-    disk.dispose();
     await daemon.dispose();
     built.dispose();
   });

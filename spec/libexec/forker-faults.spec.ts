@@ -2,14 +2,13 @@ import {expect} from 'chai';
 import * as fs from 'node:fs';
 import {join} from 'node:path';
 import {describeIf} from '../support/as-root';
-import {FaultInjector, injectionProblem} from '../support/injected-faults';
-import type {InjectedFault} from '../support/injected-faults';
+import {FaultInjector, faultsOfTheLoop, injectionProblem} from '../support/injected-faults';
+import type {NamedFault} from '../support/injected-faults';
 import {SpawnerBench, nodedForkers} from '../support/spawner-bench';
 import type {ForkerOnMedium, Run} from '../support/spawner-bench';
 import {until} from '../support/until';
 
-interface Fault extends InjectedFault {
-  readonly what: string;
+interface Fault extends NamedFault {
   /** Only what is done with the log. */
   readonly inLog?: true;
   /** The stage of the start that fails; or the call goes on, and this is what the fork server says, if anything. */
@@ -49,15 +48,10 @@ const ofProcesses: readonly Fault[] = ['EAGAIN', 'ENOMEM'].flatMap((errno): Faul
   {call: 'dup2', errno, nth: 3, inChild: true, what: 'a standard stream', stage: 'spawn'},
   {call: 'prlimit64', errno, nth: 1, inChild: true, what: 'a limit', stage: 'spawn'},
   {call: 'rt_sigprocmask', errno, nth: 1, inChild: true, what: 'the signal mask', stage: 'spawn'},
-  {call: 'waitid', errno, nth: 1, what: 'a look for ended processes'},
-  {call: 'wait4', errno, nth: 1, what: 'reaping'},
+  ...faultsOfTheLoop(errno),
   {call: 'kill', errno, nth: 1, what: 'the signal to what is left of the group'},
   {call: 'read', errno, nth: 1, what: 'the signals, or its start time'},
   {call: 'read', errno, nth: 2, what: 'the signals or the children'},
-  {call: 'sendto', errno, nth: 1, what: 'the report of the start'},
-  {call: 'sendto', errno, nth: 2, what: 'the report of the end'},
-  {call: 'poll', errno, nth: 1, what: 'the wait for news'},
-  {call: 'recvfrom', errno, nth: 1, what: 'a frame'},
 ]);
 
 /** The program, opened after so many files, and then what else is read and written for a call. */

@@ -5,12 +5,11 @@ import {expect} from 'chai';
 import {describeIf} from '../support/as-root';
 import {GanetiBench} from '../support/ganeti-bench';
 import {ganetiProblem} from '../support/ganeti-node';
-import {FaultInjector, injectionProblem} from '../support/injected-faults';
-import type {InjectedFault} from '../support/injected-faults';
+import {FaultInjector, faultsOfTheLoop, injectionProblem} from '../support/injected-faults';
+import type {NamedFault} from '../support/injected-faults';
 import {until} from '../support/until';
 
-interface Fault extends InjectedFault {
-  readonly what: string;
+interface Fault extends NamedFault {
   /** The stage of the start that fails; the words on stderr of a function process that fails; or the call goes on, and what is said of it before it may end. */
   readonly stage?: 'journal' | 'open' | 'spawn';
   readonly fails?: RegExp;
@@ -34,12 +33,7 @@ const faults: readonly Fault[] = [
     {call: 'setsid', errno, nth: 1, inChild: true, what: 'a session', fails: new RegExp(errno === 'EAGAIN' ? 'temporarily' : 'memory')},
     {call: 'dup2', errno, nth: 2, inChild: true, what: 'stdout', fails: /./},
     {call: 'prlimit64', errno, nth: 1, inChild: true, what: 'a limit', fails: /./},
-    {call: 'waitid', errno, nth: 1, what: 'a look for ended processes'},
-    {call: 'wait4', errno, nth: 1, what: 'reaping'},
-    {call: 'sendto', errno, nth: 1, what: 'the report of the start'},
-    {call: 'sendto', errno, nth: 2, what: 'the report of the end'},
-    {call: 'poll', errno, nth: 1, what: 'the wait for news'},
-    {call: 'recvfrom', errno, nth: 1, what: 'a frame'},
+    ...faultsOfTheLoop(errno),
     {call: 'read', errno, nth: 1, what: 'the signals'},
     {call: 'newfstatat', errno, nth: 2, what: 'the size of stderr'},
   ]),

@@ -9,7 +9,7 @@ import {DiskWork, doNow} from '../../lib/proc/disk-work';
 import {linesOf, sealLine, segmentHead} from '../../lib/proc/log-lines';
 import {RunDirError} from '../../lib/proc/run-dir';
 import {linesOnFile, logOf} from '../support/journals';
-import {isWithoutDescriptors, withoutDescriptors} from '../support/no-descriptors';
+import {loseDescriptors} from '../support/no-descriptors';
 import {until} from '../support/until';
 
 const key = '0123456789abcdef';
@@ -153,13 +153,10 @@ describe('the log of calls', () => {
 
   it('is read when there is a descriptor to read it with', async () => {
     log.appendNow(key, ['{"n":1}']);
-    const gate = join(runDir, 'gate');
-    const over = withoutDescriptors(`for time in $(seq 500); do [ -d '${gate}' ] && break; sleep 0.02; done`);
-    await until('no descriptor is left', isWithoutDescriptors);
+    const regain = await loseDescriptors(join(runDir, 'gate'));
     const reading = read();
     await until('it was tried', () => warnings.length > 0);
-    fs.mkdirSync(gate);
-    await over;
+    await regain();
     expect(await reading).to.deep.equal([`${key} {"n":1}`]);
     expect(warnings).to.have.length(1);
     expect(warnings[0]).to.match(/^the log of calls cannot be read: EMFILE.*; it is tried again$/);

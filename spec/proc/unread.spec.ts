@@ -12,8 +12,7 @@ import {Spool} from '../../lib/proc/spool';
 import {Unread} from '../../lib/proc/unread';
 import {turn} from '../support/clock';
 import {acceptance} from '../support/fake-host';
-import {isWithoutDescriptors, withoutDescriptors} from '../support/no-descriptors';
-import {until} from '../support/until';
+import {loseDescriptors} from '../support/no-descriptors';
 
 const keyOf = (number: number): string => number.toString(16).padStart(16, '0');
 const atMs = 1_764_670_000_000;
@@ -118,9 +117,7 @@ describe('calls on file that are unread', () => {
   it('stay unread while there is no descriptor to read them with, and are read when there is one', async () => {
     writeSegment(1, numbers(0, 100).map((number) => [number, number % 2 === 0 ? callLines(number) : [...callLines(number), buriedLine(number)]]));
     const onFile = look();
-    const gate = join(runDir, 'gate');
-    const over = withoutDescriptors(`for time in $(seq 500); do [ -d '${gate}' ] && break; sleep 0.02; done`);
-    await until('no descriptor is left', isWithoutDescriptors);
+    const regain = await loseDescriptors(join(runDir, 'gate'));
     const {unread, read} = open(onFile);
     const refusals = [() => unread.read(keyOf(0)), () => unread.readRequest('master', 'request-1')].map((ask) => {
       try {
@@ -131,8 +128,7 @@ describe('calls on file that are unread', () => {
     });
     const failure = await unread.pass.catch((error: unknown) => error);
     const seen = {calls: unread.calls, tombstones: unread.tombstones, read: read.length};
-    fs.mkdirSync(gate);
-    await over;
+    await regain();
     for (const refusal of [...refusals, failure]) expect(refusal).to.include({code: 'spawner_unavailable', started: 'unknown'});
     expect(seen).to.deep.equal({calls: 50, tombstones: 50, read: 0});
     await unread.done;

@@ -23,7 +23,7 @@ function buildDirectory(): string {
 
 /** What the compiler says against it, or null. */
 function compile(compiler: string, flags: readonly string[], from: string, to: string): string | null {
-  const {status, error, stderr} = spawnSync(compiler, [...flags, '-o', to, from], {encoding: 'utf8'});
+  const {status, error, stderr} = spawnSync(compiler, ['-std=c11', '-pthread', ...flags, '-o', to, from], {encoding: 'utf8'});
   return status === 0 ? null : (error?.message ?? stderr.trim().split('\n').slice(-5).join('\n'));
 }
 
@@ -40,14 +40,14 @@ function orThrow(problem: string | null, built: string): string {
 /** The fork server with the warnings of the Makefile as errors. */
 export const buildForker = once(() => {
   const built = join(buildDirectory(), 'noded-forker');
-  return orThrow(compile('cc', ['-std=c11', '-pthread', '-Wall', '-Wextra', '-Werror', '-O2'], source, built), built);
+  return orThrow(compile('cc', ['-Wall', '-Wextra', '-Werror', '-O2'], source, built), built);
 });
 
 /** The same with few slots. */
 export const buildForkerOfSlots = (slots: number): string => {
   const built = join(buildDirectory(), `slots-${slots}`, 'noded-forker');
   fs.mkdirSync(join(buildDirectory(), `slots-${slots}`), {recursive: true});
-  return orThrow(compile('cc', ['-std=c11', '-pthread', '-O2', `-DNODED_MAX_CALLS=${slots}`], source, built), built);
+  return orThrow(compile('cc', ['-O2', `-DNODED_MAX_CALLS=${slots}`], source, built), built);
 };
 
 /** The one of another noded, which speaks another version. */
@@ -56,7 +56,7 @@ export const buildForkerOfVersion = (version: number): string => {
   fs.mkdirSync(made, {recursive: true});
   const [changed, built] = [join(made, 'noded-forker.c'), join(made, 'noded-forker')];
   fs.writeFileSync(changed, fs.readFileSync(source, 'utf8').replace(/\bVERSION = \d+,/, `VERSION = ${version},`));
-  return orThrow(compile('cc', ['-std=c11', '-pthread', '-O2'], changed, built), built);
+  return orThrow(compile('cc', ['-O2'], changed, built), built);
 };
 
 /** A finding ends the fork server with this code, and its words are in `sanitizer.PID` of this directory. */
@@ -68,7 +68,7 @@ export const sanitizerDirectory = once(() => {
 
 const sanitized = once(() => {
   const real = join(buildDirectory(), 'sanitized');
-  const problem = compile('cc', ['-std=c11', '-pthread', '-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer'], source, real);
+  const problem = compile('cc', ['-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer'], source, real);
   // The environment of a fork server is empty, and its standard error is closed once it runs.
   const wrapper = join(buildDirectory(), 'sanitized-bin/noded-forker');
   fs.mkdirSync(join(buildDirectory(), 'sanitized-bin'));
@@ -94,11 +94,11 @@ export function sanitizerFindings(): string[] {
 /** What makes and reads its frames for spec/golden. */
 export const buildGolden = once(() => {
   const built = join(buildDirectory(), 'forker-golden');
-  return orThrow(compile('cc', ['-std=c11', '-pthread', '-O1', '-w'], goldenSource, built), built);
+  return orThrow(compile('cc', ['-O1', '-w'], goldenSource, built), built);
 });
 
 /** The fuzzer of the frame parser; null is the problem if it cannot be built. */
 export function buildFuzzer(): {readonly problem: string | null; readonly program: string} {
   const program = join(buildDirectory(), 'forker-fuzz');
-  return {program, problem: compile('clang', ['-g', '-pthread', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all', '-Wno-unused-function'], fuzzerSource, program)};
+  return {program, problem: compile('clang', ['-g', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all', '-Wno-unused-function'], fuzzerSource, program)};
 }

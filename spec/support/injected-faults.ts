@@ -18,6 +18,21 @@ export interface InjectedFault {
   readonly onThread?: true;
 }
 
+/** With what the spec says that the call was for. */
+export interface NamedFault extends InjectedFault {
+  readonly what: string;
+}
+
+/** In the loop of any fork server: none of them ends a call. */
+export const faultsOfTheLoop = (errno: string): readonly NamedFault[] => [
+  {call: 'waitid', errno, nth: 1, what: 'a look for ended processes'},
+  {call: 'wait4', errno, nth: 1, what: 'reaping'},
+  {call: 'sendto', errno, nth: 1, what: 'the report of the start'},
+  {call: 'sendto', errno, nth: 2, what: 'the report of the end'},
+  {call: 'poll', errno, nth: 1, what: 'the wait for news'},
+  {call: 'recvfrom', errno, nth: 1, what: 'a frame'},
+];
+
 const tracerOf = (pid: number): number => Number(/^TracerPid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
 
 /** Whether it waits with nothing due: a look for leftovers that is still to come would be among the calls that are counted. */
