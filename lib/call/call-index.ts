@@ -23,7 +23,7 @@ export interface UnreadCalls {
   readonly tombstones: number;
   /** The place of the last of them in order of acceptance. */
   readonly last: number;
-  /** Reads what is on file of this key, if that is unread. Throws spawner_unavailable if the system has nothing to read it with. */
+  /** Reads what is on file of this key, if that is unread. Throws spawner_unavailable while it cannot be read. */
   read(key: string): void;
   /** The same of a request. */
   readRequest(role: string, requestId: string): void;
@@ -33,7 +33,15 @@ export interface UnreadCalls {
   readonly pass: Promise<void>;
 }
 
-const nothingUnread: UnreadCalls = {calls: 0, tombstones: 0, last: 0, read: () => {}, readRequest: () => {}, done: Promise.resolve(), pass: Promise.resolve()};
+const nothingUnread: UnreadCalls = {
+  calls: 0,
+  tombstones: 0,
+  last: 0,
+  read: () => {},
+  readRequest: () => {},
+  done: Promise.resolve(),
+  pass: Promise.resolve(),
+};
 
 export class CallIndex {
   private readonly byKey = new Map<string, Call>();

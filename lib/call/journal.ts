@@ -22,13 +22,19 @@ export interface CallFiles {
    * both may still be under way when this returns: the spawner waits for them.
    */
   create(key: string, line: string | null, args: Uint8Array | null, urgent: boolean): void;
-  /** A line that is on file when this returns, or on a disk before what comes after it. A failure is logged and survived: the call goes on. */
+  /**
+   * A line that is on file when this returns, or on a disk before what comes after it. A failure is logged and
+   * survived: the call goes on.
+   */
   putOnFile(key: string, line: string): void;
   /** A line that is on file soon: before anything that is sent in a later turn of the loop. A failure is logged and survived. */
   append(key: string, line: string): void;
   /** Puts on file now what was appended. */
   flushLines(): void;
-  /** Resolves once all that was put on file is where it survives what it is to survive: in memory at once. Rejects with the system's error. */
+  /**
+   * Resolves once all that was put on file is where it survives what it is to survive: in memory at once. Rejects with
+   * the system's error.
+   */
   onDisk(): Promise<void>;
   /** Removes all files of a call that has ended with so much output, a slice at a time; null: whatever there is. */
   remove(key: string, sizes: OutputSizes | null): void;

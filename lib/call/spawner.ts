@@ -32,7 +32,10 @@ export interface SpawnRequest {
   readonly spec: FunctionSpec;
   readonly requestId: string | null;
   readonly traceparent: string | null;
-  /** The arguments, one JSON text; null if they are in the call's file. Those of an urgent call are always given: it may have to do without files. */
+  /**
+   * The arguments, one JSON text; null if they are in the call's file. Those of an urgent call are always given: it may
+   * have to do without files.
+   */
   readonly args: Uint8Array | null;
   /** The journal's first line, if the spawner is to make the journal; null if it is there, or is not to be. */
   readonly accepted: string | null;

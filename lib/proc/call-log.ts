@@ -81,7 +81,7 @@ export class CallLog {
     this.queue.add(sealLine(key, json));
   }
 
-  /** Appends lines of one call as soon as it can be, after what waits. `done` is told the system's error; then they are not on file. */
+  /** Appends lines of one call as soon as can be, after what waits. With an error for `done` they are not on file. */
   put(key: string, lines: readonly string[], done: (error: Error | null) => void): void {
     this.queue.put(lines.map((json) => sealLine(key, json)).join(''), done);
   }
@@ -97,7 +97,10 @@ export class CallLog {
     this.queue.flush();
   }
 
-  /** Resolves once all lines that were appended until now are on file; and if that was asked for, on disk, the fork server's too. Rejects with the error of a sync. */
+  /**
+   * Resolves once all lines that were appended until now are on file; and if that was asked for, on disk, the fork
+   * server's too. Rejects with the error of a sync.
+   */
   onDisk(): Promise<void> {
     if (this.sync !== null) return this.sync.done();
     this.flush();
@@ -140,7 +143,7 @@ export class CallLog {
     yield* this.grown(yield* this.newest.size());
   }
 
-  /** What is in a segment now; nothing, if it cannot be read, which is told. Throws if the system has nothing to read it with: that passes. */
+  /** What is in a segment now; nothing, and a warning, if it cannot be read. Throws if the error is one that passes. */
   contentOf(number: number): Buffer {
     try {
       return this.files.read(number);
@@ -151,7 +154,10 @@ export class CallLog {
     }
   }
 
-  /** If it was removed under the running daemon, the next line goes to a new one. Not while a piece of work is under way. At once: that it was removed is no answer of a disk that hangs. */
+  /**
+   * If it was removed under the running daemon, the next line goes to a new one. Not while a piece of work is under
+   * way. At once: that it was removed is no answer of a disk that hangs.
+   */
   restore(): void {
     if (fstatSync(this.newest.fd).nlink > 0) return;
     this.segments.clear();

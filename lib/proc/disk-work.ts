@@ -1,8 +1,8 @@
 /**
- * Work with the files of the run directory. In memory it takes some microseconds, less than the way to a thread and back, and
- * is done at once. A disk may hang, and must not take the event loop with it: there each call of the system is made on
- * a thread of libuv's, and one piece of work begins when the one before it is done. So lines keep their order, and a file is
- * not removed before it is made.
+ * Work with the files of the run directory. In memory it takes some microseconds, less than the way to a thread and
+ * back, and is done at once. A disk may hang, and must not take the event loop with it: there each call of the system is
+ * made on a thread of libuv's, and one piece of work begins when the one before it is done. So lines keep their order,
+ * and a file is not removed before it is made.
  */
 import * as fs from 'node:fs';
 
@@ -12,7 +12,10 @@ interface Step {
   readonly args: readonly unknown[];
 }
 
-/** Work whose steps somebody else takes, now or on a thread. Its result comes back from each `yield`, and its error is thrown there. */
+/**
+ * Work whose steps somebody else takes, now or on a thread. Its result comes back from each `yield`, and its error is
+ * thrown there.
+ */
 export type Work<T> = Generator<Step, T, unknown>;
 
 function* step<T>(call: Step['call'], ...args: readonly unknown[]): Work<T> {
@@ -73,7 +76,10 @@ export class DiskWork {
     return this.threaded;
   }
 
-  /** `begin` is called when all that was given before is done; and `done` with what came of it. In memory both are called before this returns. */
+  /**
+   * `begin` is called when all that was given before is done; and `done` with what came of it. In memory both are
+   * called before this returns.
+   */
   do<T>(begin: () => Work<T>, done: Done<T>): void {
     if (this.threaded) {
       this.waiting.push(() => this.onThread(begin, done));

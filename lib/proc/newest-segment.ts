@@ -47,7 +47,10 @@ export class NewestSegment {
     yield* this.use(number, fd);
   }
 
-  /** Appends whole lines. Gives its size then, or 0 if nobody would find them, because its name was removed: nothing is appended then. */
+  /**
+   * Appends whole lines. Gives its size then, or 0 if nobody would find them, because its name was removed: nothing is
+   * appended then.
+   */
   *append(lines: Buffer): Work<number> {
     const {nlink, size} = yield* fileStats(this.fd);
     if (nlink === 0) return 0;

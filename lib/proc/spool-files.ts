@@ -1,4 +1,6 @@
-/** In `<run_dir>/calls/`: what calls are given and what they write, as far as that is too much for a line of the log. */
+/**
+ * In `<run_dir>/calls/`: what calls are given and what they write, as far as that is too much for a line of the log.
+ */
 import {closeSync, constants, fstatSync, openSync, readSync, readdirSync, statSync} from 'node:fs';
 import {errnoOf, messageOf} from '../base/errors';
 import type {OutputSizes} from '../base/outcome';

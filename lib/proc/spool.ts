@@ -232,7 +232,8 @@ export class Spool implements CallFiles {
 
   /** Bytes that the filesystem still has for noded. */
   private free(): number {
-    // Once a while is enough: min_free leaves room for what is written in between. Of a disk that hangs it is what was known last.
+    // Once a while is enough: min_free leaves room for what is written in between. Of a disk that hangs it is what was
+    // known last.
     if (!this.isLooking && monotonicMs() - this.freeCheckedAt > limits.freeCheckMs) {
       this.freeCheckedAt = monotonicMs();
       this.isLooking = true;
@@ -247,7 +248,8 @@ export class Spool implements CallFiles {
       const {bavail, bsize} = yield* filesystemStats(this.files.directory);
       this.freeBytes = bavail * bsize;
     } catch (error) {
-      // What is not there has no room. On a thread that is known too late: what the call itself writes refuses it, and not the next one.
+      // What is not there has no room. On a thread that is known too late: what the call itself writes refuses it, and
+      // not the next one.
       this.freeBytes = this.disk.isThreaded && errnoOf(error) === 'ENOENT' ? Infinity : 0;
       this.restoreDirectory(errnoOf(error));
     }
